@@ -1,0 +1,196 @@
+"""The command lines: `main.py` with the release's flags, and `math-hash` with one command a task."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from math_hash.config import Config, add_flags, flag_of, make_config
+from math_hash.errors import InputError
+from math_hash.files import write_text
+
+_TRAIN_HELP = """\
+Train a model on a dataset and evaluate it. A first run that needs no download:
+
+  python tools/make_datasets/make_demo.py
+  {command} --dataset demo
+
+With OpenAI's weights in cache/ViT-B-32.pt and a dataset made by tools/make_datasets/make_flickr25k.py:
+
+  {command} --dataset flickr25k --k-bits 16
+
+On several GPUs: accelerate launch main.py --is-train ... ; continue a killed run: {command} --resume RUN
+"""
+_EVALUATE_HELP = """\
+Evaluate a trained model (a run folder, or a released MATH .pth) on a dataset: mAP in four directions, with and
+without the training rows in the database, and the codes as a .mat file.
+
+  {command} --dataset flickr25k --k-bits 16 --pretrained RUN_OR_FILE
+"""
+
+
+def main_py(arguments: Sequence[str] | None = None) -> int:
+    """`python main.py`: train with --is-train, else evaluate. Returns the exit code."""
+    text = _TRAIN_HELP.format(command="python main.py --is-train") + "\n"
+    text += _EVALUATE_HELP.format(command="python main.py")
+    parser = argparse.ArgumentParser("main.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser)
+    flags = vars(parser.parse_args(arguments))
+    return _exit_code(lambda: _run(flags))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`math-hash COMMAND`. Returns the exit code."""
+    parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text, summary in (
+        ("train", _TRAIN_HELP, "train a model on a dataset and evaluate it"),
+        ("evaluate", _EVALUATE_HELP, "evaluate a trained model on a dataset"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=text.format(command=f"math-hash {name}"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_flags(command)
+    flags = vars(parser.parse_args(arguments))
+    flags["is_train"] = flags.pop("command") == "train" or None
+    return _exit_code(lambda: _run(flags))
+
+
+def _exit_code(task: Callable[[], None]) -> int:
+    """Run a task; a user's mistake becomes one line and code 2, an interruption code 130."""
+    try:
+        task()
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; a training run continues with --resume RUN", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(flags: dict) -> None:
+    config = _resumed(flags) if flags.get("resume") else make_config(flags)
+    if not config.is_train and not config.pretrained:
+        raise InputError("nothing to do: give --is-train to train, or --pretrained RUN_OR_FILE to evaluate")
+
+    from math_hash.training import loop  # PyTorch takes seconds to import; --help and typing errors need none of it
+
+    accelerator = loop.make_accelerator(config)
+    if config.is_train:
+        _train(config, accelerator)
+    else:
+        _evaluate(config, accelerator)
+
+
+def _resumed(flags: dict) -> Config:
+    """The configuration of the run to resume; other flags may say where things are, not what is computed."""
+    from math_hash.training.run_folder import RunFolder
+
+    movable = {"resume", "num_workers", "image_root", "dataset_root", "is_train"}
+    given = {item for item in fields(Config) if flags.get(item.name) is not None and item.name not in movable}
+    saved = RunFolder(flags["resume"]).read_config()
+    for item in given:
+        if flags[item.name] != saved.get(item.name):
+            raise InputError(
+                f"--resume {flags['resume']}: the run has {flag_of(item)} {saved.get(item.name)}; "
+                f"leave {flag_of(item)} out, or start a new run"
+            )
+    moved = {name: flags[name] for name in movable if flags.get(name) is not None}
+    return Config(**{**saved, **moved})
+
+
+def _train(config: Config, accelerator) -> None:
+    from math_hash.training import loop
+    from math_hash.training.plots import plot_history
+
+    run, data = loop.train(config, accelerator)
+    selection = {"selected_on": config.select_on, "selected_epoch": loop.best_epoch(run)}
+    _report(replace(config, pretrained=str(run.path)), accelerator, data, run.path, selection)
+    if accelerator.is_main_process:
+        plot_history(run.read_metrics(), run.path / "plots")
+        print(f"plots        {run.path}/plots")
+        print(f"model        {run.path}    math_hash.load_model({str(run.path)!r})")
+
+
+def _evaluate(config: Config, accelerator) -> None:
+    from accelerate.utils import broadcast_object_list
+
+    from math_hash.training.run_folder import RESULTS, new_folder_name
+    from math_hash.training.setup import open_data
+
+    data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    folder = Path(broadcast_object_list([new_folder_name(config)])[0])
+    earlier = Path(config.pretrained) / RESULTS
+    selection = {"selected_on": "unknown", "selected_epoch": None}
+    if earlier.is_file():
+        found = json.loads(earlier.read_text())
+        selection = {name: found.get(name) for name in selection}
+    _report(config, accelerator, data, folder, selection)
+
+
+def _report(config: Config, accelerator, data, folder: Path, selection: dict) -> None:
+    """Evaluate `config.pretrained`; print the table; write results.json, the .mat export and the contact sheet."""
+    from math_hash.retrieval.contact_sheet import draw_contact_sheet
+    from math_hash.training.evaluate import evaluate, export_codes
+    from math_hash.training.run_folder import RESULTS
+    from math_hash.training.setup import open_trained
+
+    model = open_trained(config).to(accelerator.device)
+    show = accelerator.is_main_process and os.isatty(2)
+    codes, results = evaluate(
+        model,
+        data.pairs(model),
+        data.split,
+        accelerator,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        progress=show,
+    )
+    if not accelerator.is_main_process:
+        return
+    results = {
+        "method": model.method,
+        "dataset": config.dataset,
+        "protocol": data.folder.protocol,
+        "k_bits": model.k_bits,
+        "split_seed": config.split_seed,
+        **selection,
+        "model": config.pretrained,
+        "rejected_pictures": len(data.rejected),
+        **results,
+    }
+    export = folder / "PR_curve" / f"{model.method}-{config.dataset}-{model.k_bits}.mat"
+    export_codes(export, codes, data.folder.labels, data.split)
+    write_text(folder / RESULTS, json.dumps(results, indent=2) + "\n")
+    if data.features is None:
+        draw_contact_sheet(folder / "plots" / "retrieval.png", data.folder, data.split, codes)
+    print(_table(results))
+    print(f"results      {folder / RESULTS}\ncodes        {export}")
+
+
+def _table(results: dict) -> str:
+    def row(name: str, values: dict | None, floor: float | None, size: int) -> str:
+        if not values:
+            return ""
+        cells = "".join(f"{value:>14.4f}" for value in values.values())
+        return f"{name:<30}{cells}{floor:>14.4f}{size:>12}\n"
+
+    head = "".join(f"{direction:>14}" for direction in results["mAP"])
+    return (
+        f"\nmAP of {results['method']}, {results['k_bits']} bits, {results['dataset']}, {results['queries']} queries "
+        f"(epoch chosen on {results['selected_on']})\n{'database':<30}{head}{'random codes':>14}{'rows':>12}\n"
+        + row("all rows but the queries", results["mAP"], results["floor"], results["database"])
+        + row(
+            "without training rows",
+            results["mAP_without_training_rows"],
+            results["floor_without_training_rows"],
+            results["database_without_training_rows"],
+        )
+    )

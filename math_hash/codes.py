@@ -1,0 +1,65 @@
+"""Binary codes: from continuous values to bits, packed bytes, and Hamming distances.
+
+Continuous codes are floats in (-1, 1). A bit is 1 where the continuous value is >= 0, so zero counts as +1 and a code
+never holds a third symbol. Packed codes are `numpy.packbits` rows: uint8 (n, ceil(k / 8)), first bit in the highest
+place, padding bits zero.
+"""
+
+import numpy as np
+
+from math_hash.errors import InputError
+
+
+def binarize(continuous: np.ndarray) -> np.ndarray:
+    """Turn continuous codes (n, k) into bits, bool (n, k): True where the value is >= 0.
+
+    Raises:
+        InputError: a value is not a number.
+    """
+    continuous = np.asarray(continuous)
+    if np.isnan(continuous).any():
+        row = int(np.argwhere(np.isnan(continuous))[0][0])
+        raise InputError(f"codes: row {row} holds NaN; expected numbers in (-1, 1)")
+    return continuous >= 0
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Pack bits (n, k), bool or 0/1, into uint8 (n, ceil(k / 8))."""
+    return np.packbits(np.asarray(bits, dtype=bool), axis=1)
+
+
+def unpack(packed: np.ndarray, k_bits: int) -> np.ndarray:
+    """Unpack uint8 (n, ceil(k / 8)) into bits, bool (n, k_bits).
+
+    Raises:
+        InputError: the bytes are not ceil(k_bits / 8) a row.
+    """
+    packed = np.asarray(packed, dtype=np.uint8)
+    if packed.ndim != 2 or packed.shape[1] != -(-k_bits // 8):
+        raise InputError(
+            f"codes: packed shape {packed.shape} does not hold {k_bits} bits; expected (n, {-(-k_bits // 8)})"
+        )
+    return np.unpackbits(packed, axis=1, count=k_bits).astype(bool)
+
+
+def as_signs(bits: np.ndarray) -> np.ndarray:
+    """Write bits (n, k) as float32 -1/+1, the form of the releases' `.mat` exports."""
+    return np.where(bits, np.float32(1), np.float32(-1))
+
+
+def as_words(packed: np.ndarray) -> np.ndarray:
+    """View packed codes as uint64 (n, ceil(bytes / 8)), zero padded: the form that distance kernels read.
+
+    Distances are unchanged, since padding is zero in every row.
+    """
+    packed = np.ascontiguousarray(packed, dtype=np.uint8)
+    padding = -packed.shape[1] % 8
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return packed.view(np.uint64)
+
+
+def hamming_distance(query: np.ndarray, database: np.ndarray) -> np.ndarray:
+    """Hamming distances between packed codes, uint8 (q, bytes) and (n, bytes): int64 (q, n)."""
+    differing = np.asarray(query)[:, None, :] ^ np.asarray(database)[None, :, :]
+    return np.bitwise_count(differing).sum(axis=2, dtype=np.int64)

@@ -1,0 +1,8 @@
+"""Encoders: pictures and texts become `Features`, on which every hash head works."""
+
+from math_hash.encoders.clip import ClipEncoder
+from math_hash.encoders.features import Features
+from math_hash.encoders.precomputed import PrecomputedEncoder
+from math_hash.encoders.weights import encoder_from_openai, open_encoder
+
+__all__ = ["ClipEncoder", "Features", "PrecomputedEncoder", "encoder_from_openai", "open_encoder"]

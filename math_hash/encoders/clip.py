@@ -1,0 +1,137 @@
+"""CLIP as open_clip builds it, behind the one interface that the hash heads use."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from math_hash.data.images import ImageTransform
+from math_hash.encoders.features import Features
+from math_hash.errors import InputError
+
+
+class ClipEncoder(nn.Module):
+    """A CLIP with a vision transformer and an ordinary causal text tower.
+
+    The layer norm after the last block and the projection are applied to every token, not only to the pooled one. A
+    text shorter than the context uses the first position embeddings. Padding positions of a text are masked as keys
+    on top of the causal mask, which changes only the padding positions' own states. The pooled text vector is the
+    state at the highest token id, the end marker.
+
+    Args:
+        architecture: open_clip's model configuration: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`, ...
+        mean, std: of the images' channels, as the weights expect them.
+
+    Attributes:
+        width: d, the width of the shared space.
+        architecture, mean, std: as given; with the weights they rebuild the encoder.
+
+    Raises:
+        InputError: the configuration is not of that kind.
+    """
+
+    def __init__(
+        self,
+        architecture: dict[str, Any],
+        mean: Sequence[float] = open_clip.OPENAI_DATASET_MEAN,
+        std: Sequence[float] = open_clip.OPENAI_DATASET_STD,
+    ):
+        super().__init__()
+        self.architecture, self.mean, self.std = deepcopy(architecture), tuple(mean), tuple(std)
+        _check_ordinary(architecture)
+        config = deepcopy(architecture)
+        model_class = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+        self.clip = model_class(**config)
+        for name in ("logit_scale", "logit_bias"):  # they take no part in hashing
+            if getattr(self.clip, name, None) is not None:
+                getattr(self.clip, name).requires_grad_(False)
+        self.width = architecture["embed_dim"]
+        self.context_length = self.clip.context_length
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.clip.visual.image_size[0]
+
+    @property
+    def image_transform(self) -> ImageTransform:
+        """How a picture becomes input of `encode_image`."""
+        return ImageTransform(self.resolution, self.mean, self.std)
+
+    @staticmethod
+    def tokenize(texts: list[str], max_words: int) -> Tensor:
+        """Token ids, int64 (n, max_words): start marker, byte pairs, end marker, zeros; longer texts are cut."""
+        return open_clip.tokenize(texts, context_length=max_words)
+
+    def encode_image(self, images: Tensor, stages: Sequence[int] = ()) -> Features:
+        """Encode normalised pictures, float (b, 3, resolution, resolution).
+
+        Args:
+            stages: numbers of the blocks (0 is the first) after which the class token's state is wanted too.
+        """
+        visual = self.clip.visual
+        depths = sorted({*stages, len(visual.transformer.resblocks) - 1})
+        output = visual.forward_intermediates(images, indices=depths, output_fmt="NLC", output_extra_tokens=True)
+        tokens = visual.ln_post(output["image_intermediates"][-1]) @ visual.proj
+        states = dict(zip(depths, output["image_intermediates_prefix"], strict=True))
+        return Features(
+            tokens=tokens,
+            pooled=output["image_features"],
+            stages=torch.cat([states[stage] for stage in stages], dim=1) if stages else None,
+        )
+
+    def encode_text(self, token_ids: Tensor, stages: Sequence[int] = ()) -> Features:
+        """Encode token ids, int64 (b, length), zero padded, length at most the context.
+
+        Args:
+            stages: numbers of the blocks after which the end marker's state is wanted too.
+
+        Raises:
+            InputError: the texts are longer than the encoder's context.
+        """
+        text = getattr(self.clip, "text", self.clip)
+        batch, length = token_ids.shape
+        if length > self.context_length:
+            raise InputError(
+                f"--max-words {length}: this encoder reads at most {self.context_length} tokens; lower --max-words"
+            )
+        end = token_ids.argmax(dim=1)
+        padding = torch.arange(length, device=token_ids.device) > end[:, None]
+        blocks = text.transformer.resblocks
+        mask = padding[:, None, :]
+        if text.attn_mask is not None:
+            mask = mask | torch.ones(length, length, dtype=torch.bool, device=mask.device).triu(1)
+        heads = blocks[0].attn.num_heads
+        mask = mask.expand(batch, length, length).repeat_interleave(heads, dim=0)  # (b * heads, length, length)
+        mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, float("-inf"))
+
+        depths = sorted({*stages, len(blocks) - 1})
+        embedded = text.token_embedding(token_ids) + text.positional_embedding[:length]
+        last, between = text.transformer.forward_intermediates(embedded, attn_mask=mask, indices=depths)
+        projection = text.text_projection
+        normed = text.ln_final(last)
+        tokens = projection(normed) if isinstance(projection, nn.Linear) else normed @ projection
+        rows = torch.arange(batch, device=end.device)
+        states = dict(zip(depths, between, strict=True))
+        return Features(
+            tokens=tokens,
+            pooled=tokens[rows, end],
+            padding=padding,
+            stages=torch.stack([states[stage][rows, end] for stage in stages], dim=1) if stages else None,
+        )
+
+
+def _check_ordinary(architecture: dict[str, Any]) -> None:
+    vision, text = architecture["vision_cfg"], architecture["text_cfg"]
+    reason = None
+    if not isinstance(vision.get("layers"), int) or vision.get("timm_model_name") or vision.get("attentional_pool"):
+        reason = "its image tower is not a plain vision transformer"
+    elif "multimodal_cfg" in architecture or text.keys() & {"hf_model_name", "hf_tokenizer_name", "embed_cls"}:
+        reason = "its text tower is not CLIP's ordinary one"
+    elif text.get("pool_type", "argmax") != "argmax" or text.get("proj_type", "linear") != "linear":
+        reason = "its text tower does not project the state at the end marker"
+    if reason:
+        raise InputError(f"this open_clip model cannot be used: {reason}; use one such as ViT-B-32-quickgelu")

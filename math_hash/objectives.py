@@ -1,0 +1,69 @@
+"""The losses that methods share, as plain functions of codes, in float32.
+
+Notation: b rows of a batch, n rows of a code bank, k bits, d the width of continuous features.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def shared_label(labels: Tensor, others: Tensor) -> Tensor:
+    """S: 1.0 where two rows share at least one label, else 0.0.
+
+    Args:
+        labels: 0/1 (n, c), any dtype.
+        others: 0/1 (b, c).
+
+    Returns:
+        float32 (n, b).
+    """
+    return (labels.float() @ others.float().T).gt(0).float()
+
+
+def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T) / 2.
+
+    The likelihood of DCMH (Jiang and Li, CVPR 2017, section 3.2), with the inner products clamped to [-64, 64] as in
+    the MITH release.
+
+    Args:
+        bank: F, (n, k), constant.
+        codes: h, (b, k).
+        similarity: S, (n, b) of 0/1.
+
+    Returns:
+        A scalar.
+    """
+    s = 0.5 * torch.clamp(bank @ codes.T, -64, 64)
+    return (F.softplus(s) - similarity * s).mean()
+
+
+def squared_error(codes: Tensor, target: Tensor) -> Tensor:
+    """Squared distance between rows (b, k), a mean over rows and a sum over bits."""
+    return (codes - target).square().sum() / len(codes)
+
+
+def quantization(codes: Tensor, binary: Tensor) -> Tensor:
+    """Mean squared distance of continuous codes (b, k) to their binary ones in -1/+1: ||h - B||^2 / (b k)."""
+    return (codes - binary).square().mean()
+
+
+def info_nce(features: Tensor, others: Tensor, temperature: float = 0.07) -> Tensor:
+    """Symmetric InfoNCE (van den Oord et al. 2018; as in CLIP, Radford et al. 2021, figure 3).
+
+    Row i of one side belongs to row i of the other, all other rows of the batch are negatives; the mean of both
+    directions' cross-entropies.
+
+    Args:
+        features: (b, d), normalised here to unit length.
+        others: (b, d), likewise.
+    """
+    logits = F.normalize(features, dim=-1) @ F.normalize(others, dim=-1).T / temperature
+    matching = torch.arange(len(logits), device=logits.device)
+    return 0.5 * (F.cross_entropy(logits, matching) + F.cross_entropy(logits.T, matching))
+
+
+def sign(codes: Tensor) -> Tensor:
+    """-1/+1 by sign, zero counting as +1."""
+    return torch.where(codes >= 0, 1.0, -1.0)

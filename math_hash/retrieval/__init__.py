@@ -1,0 +1,1 @@
+"""Using a trained model's codes to find things."""

@@ -1,0 +1,1 @@
+"""Training: the loop, the code bank, the optimizer, and the run's folder."""

@@ -1,0 +1,143 @@
+"""A run's folder: configuration, log, metrics, model, checkpoints, results."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from math_hash.config import Config, as_yaml, read_yaml
+from math_hash.errors import InputError
+from math_hash.files import atomic_writer, write_text
+
+CONFIG, METRICS, RESULTS, LOG, CHECKPOINT = (
+    "config.yaml",
+    "metrics.jsonl",
+    "results.json",
+    "train.log",
+    "checkpoints/last.pt",
+)
+_PACKAGES = ("math_hash", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "scipy", "numba", "pillow")
+
+
+def new_folder_name(config: Config) -> str:
+    """`--save-dir`, or ./<result-name>/<dataset>_<k-bits>/<time>, with `_test` for an evaluation, as released."""
+    if config.save_dir:
+        return config.save_dir
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + ("" if config.is_train else "_test")
+    return os.path.join(".", config.result_name, f"{config.dataset}_{config.k_bits}", time)
+
+
+class RunFolder:
+    """Paths and files of one run. Only the main process writes."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def create(self, config: Config, protocol: str) -> None:
+        """Make the folder and write its `config.yaml`.
+
+        Raises:
+            InputError: a run is there already, or the folder cannot be made.
+        """
+        if (self.path / CONFIG).exists():
+            raise InputError(
+                f"{self.path}: holds a run already; continue it with --resume {self.path}, or choose another --save-dir"
+            )
+        environment = {
+            "protocol": protocol,
+            "git_revision": _git_revision(),
+            "python": platform.python_version(),
+            "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+            "command": " ".join(sys.argv),
+        }
+        content = as_yaml(config) + yaml.safe_dump({"environment": environment}, sort_keys=False)
+        write_text(self.path / CONFIG, content)
+
+    def read_config(self) -> dict[str, Any]:
+        """The options that the run was started with.
+
+        Raises:
+            InputError: there is no run, or its configuration is damaged.
+        """
+        if not (self.path / CONFIG).is_file():
+            raise InputError(f"--resume {self.path}: holds no run (no {CONFIG}); expected a run's folder")
+        return read_yaml(self.path / CONFIG)
+
+    def start_logging(self) -> logging.Logger:
+        """The run's logger: to `train.log` and to the terminal."""
+        logger = logging.getLogger("math_hash")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+        to_file = logging.FileHandler(self.path / LOG)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(to_file)
+        logger.addHandler(logging.StreamHandler(sys.stdout))
+        return logger
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """What each finished epoch recorded; a torn last line is left out."""
+        path = self.path / METRICS
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
+        """Write the records of all epochs so far, a line each."""
+        write_text(self.path / METRICS, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write the full state for resuming, atomically.
+
+        Raises:
+            InputError: it could not be written; the older checkpoint is untouched.
+        """
+        path = self.path / CHECKPOINT
+        with atomic_writer(path) as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # how PyTorch's writer reports a failed write
+                raise OSError(0, str(error).split("\n")[0]) from error
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The state of the last finished epoch, on the CPU; None where no epoch was finished.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged zip or pickle shows in many ways
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{path}: damaged ({reason}); delete it to start the run anew") from error
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    folder = Path(__file__).resolve().parent
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=folder, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
