@@ -25,9 +25,9 @@ class Features:
     def content_mask(self) -> Tensor | None:
         """Bool (b, length), True at the tokens that carry content: neither padding nor the end marker.
 
-        None for images, all of whose tokens do.
+        The first token always counts. None for images, all of whose tokens do.
         """
         if self.padding is None:
             return None
-        end = (~self.padding).sum(dim=1, keepdim=True) - 1
+        end = (~self.padding).sum(dim=1, keepdim=True).sub(1).clamp(min=1)
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) < end

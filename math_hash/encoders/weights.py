@@ -13,8 +13,8 @@ from math_hash.encoders.clip import ClipEncoder
 from math_hash.encoders.state_dict import read_state_dict
 from math_hash.errors import InputError
 
-# numbers that OpenAI's archives carry beside the weights
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+# what OpenAI's archives carry beside the weights
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 
 def open_encoder(
@@ -91,7 +91,7 @@ def load_clip(model: ClipEncoder, state: dict[str, Tensor], source: str | Path) 
     Raises:
         InputError: names or shapes do not fit.
     """
-    state = {name: tensor.float() for name, tensor in state.items() if name not in _NOT_WEIGHTS}
+    state = {name: tensor.float() for name, tensor in state.items() if not name.endswith(_NOT_WEIGHTS)}
     if hasattr(model.clip, "text") and "positional_embedding" in state:
         state = open_clip.model.convert_to_custom_text_state_dict(state)
     try:

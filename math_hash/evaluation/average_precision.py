@@ -39,10 +39,10 @@ def average_precision(
     database, database_bits = code_words(database_codes, k_bits, "database_codes")
     if bits != database_bits:
         raise InputError(f"query_codes have {bits} bits, database_codes {database_bits}; expected one length")
-    query_words = label_words(query_labels, len(queries), "query_labels")
-    database_words = label_words(database_labels, len(database), "database_labels")
-    if query_words.shape[1] != database_words.shape[1]:
-        raise InputError("query_labels and database_labels differ in their number of labels")
+    query_words, columns = label_words(query_labels, len(queries), "query_labels")
+    database_words, database_columns = label_words(database_labels, len(database), "database_labels")
+    if columns != database_columns:
+        raise InputError(f"query_labels have {columns} labels, database_labels {database_columns}; expected as many")
     return _average_precision(queries, database, query_words, database_words, bits)
 
 

@@ -43,8 +43,11 @@ def code_words(codes: Any, k_bits: int | None, name: str) -> tuple[np.ndarray, i
     return as_words(codes), k_bits
 
 
-def label_words(labels: Any, rows: int, name: str) -> np.ndarray:
-    """Bring labels, 0/1 (rows, c), NumPy or torch, to words of 64 bits: uint64 (rows, words).
+def label_words(labels: Any, rows: int, name: str) -> tuple[np.ndarray, int]:
+    """Bring labels, 0/1 (rows, c), NumPy or torch, to words of 64 bits.
+
+    Returns:
+        uint64 (rows, words) and c.
 
     Raises:
         InputError: another shape or length, or other values.
@@ -54,7 +57,7 @@ def label_words(labels: Any, rows: int, name: str) -> np.ndarray:
         raise InputError(f"{name}: shape {labels.shape}; expected a matrix with {rows} rows, as many as codes")
     if not ((labels == 0) | (labels == 1)).all():
         raise InputError(f"{name}: holds values other than 0 and 1")
-    return as_words(pack(labels))
+    return as_words(pack(labels)), labels.shape[1]
 
 
 def _as_numpy(values: Any) -> np.ndarray:

@@ -3,19 +3,16 @@
 from pathlib import Path
 from textwrap import shorten, wrap
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
-from matplotlib import pyplot as plt
-from PIL import ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from math_hash.codes import hamming_distance, pack
 from math_hash.data import DatasetFolder, Split, open_image
 from math_hash.files import atomic_writer
 
 _QUERIES, _TOP = 5, 6
-_RIGHT, _WRONG = "#2a8f4f", "#c0392b"
+_CELL, _TITLE, _LABELS, _GAP = 160, 16, 28, 8
+_QUERY, _RIGHT, _WRONG, _GREY = "#333333", "#2a8f4f", "#c0392b", "#555555"
 
 
 def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, codes) -> None:
@@ -30,37 +27,41 @@ def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, co
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
     """
-    columns = _TOP + 1
     queries = split.query[:_QUERIES]
-    figure, axes = plt.subplots(
-        2 * len(queries), columns, figsize=(1.9 * columns, 2.15 * 2 * len(queries)), layout="constrained", squeeze=False
-    )
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for place, query in enumerate(queries):
-        for half, (asked, found) in enumerate((("text", "image"), ("image", "text"))):
-            line = axes[half * len(queries) + place]
-            distances = hamming_distance(
-                pack(codes.of(asked, queries[place : place + 1])), pack(codes.of(found, split.database))
-            )[0]
-            _show(line[0], folder, query, asked, "#333333", "query" if asked == "text" else "query image")
-            for axis, position in zip(line[1:], np.argsort(distances, kind="stable"), strict=False):
-                row = split.database[position]
-                right = bool((folder.labels[row] & folder.labels[query]).any())
-                _show(axis, folder, row, found, _RIGHT if right else _WRONG, f"distance {distances[position]}")
+    across, down = _CELL + _GAP, _TITLE + _CELL + _LABELS + _GAP
+    sheet = Image.new("RGB", ((_TOP + 1) * across + _GAP, 2 * len(queries) * down + _GAP), "white")
+    for line, (asked, found, query) in enumerate(
+        (asked, found, query) for asked, found in (("text", "image"), ("image", "text")) for query in queries
+    ):
+        asked_code, found_codes = codes.of(asked, np.array([query])), codes.of(found, split.database)
+        distances = hamming_distance(pack(asked_code), pack(found_codes))[0]
+        cells = [_cell(folder, query, asked, _QUERY, f"query {asked}")]
+        for position in np.argsort(distances, kind="stable")[:_TOP]:
+            row = split.database[position]
+            right = (folder.labels[row] & folder.labels[query]).any()
+            cells.append(_cell(folder, row, found, _RIGHT if right else _WRONG, f"distance {distances[position]}"))
+        for column, cell in enumerate(cells):
+            sheet.paste(cell, (_GAP + column * across, _GAP + line * down))
     with atomic_writer(path) as file:
-        figure.savefig(file, format="png", dpi=80)
-    plt.close(figure)
+        sheet.save(file, format="png")
 
 
-def _show(axis, folder: DatasetFolder, row: int, modality: str, colour: str, title: str) -> None:
-    axis.set_title(title, fontsize=9, color=colour)
-    labels = shorten(folder.label_texts[row], 60, placeholder=" ...")
-    axis.set_xlabel("\n".join(wrap(labels, 24)), fontsize=7, color="#555555")
-    for spine in axis.spines.values():
-        spine.set(color=colour, linewidth=2.5)
+def _cell(folder: DatasetFolder, row: int, modality: str, colour: str, title: str) -> Image.Image:
+    cell = Image.new("RGB", (_CELL, _TITLE + _CELL + _LABELS), "white")
+    draw, middle = ImageDraw.Draw(cell), _CELL // 2
+    draw.text((middle, 1), title, fill=colour, font=ImageFont.load_default(12), anchor="ma")
     if modality == "image":
-        axis.imshow(ImageOps.fit(open_image(folder.image_path(row)), (160, 160)))
+        cell.paste(ImageOps.fit(open_image(folder.image_path(row)), (_CELL, _CELL)), (0, _TITLE))
     else:
-        text = shorten(folder.captions[row].replace("$", r"\$"), 130, placeholder=" ...") or "(empty text)"
-        axis.text(0.5, 0.5, "\n".join(wrap(text, 20)), ha="center", va="center", fontsize=8, transform=axis.transAxes)
+        text = _fold(folder.captions[row], 22, 150) or "(empty text)"
+        place = (middle, _TITLE + _CELL // 2)
+        draw.text(place, text, fill="black", font=ImageFont.load_default(13), anchor="mm", align="center")
+    draw.rectangle((0, _TITLE, _CELL - 1, _TITLE + _CELL - 1), outline=colour, width=3)
+    labels = _fold(folder.label_texts[row], 28, 56)
+    place = (middle, _TITLE + _CELL + 2)
+    draw.text(place, labels, fill=_GREY, font=ImageFont.load_default(10), anchor="ma", align="center")
+    return cell
+
+
+def _fold(text: str, width: int, most: int) -> str:
+    return "\n".join(wrap(shorten(text, most, placeholder=" ..."), width))

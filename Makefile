@@ -1,0 +1,29 @@
+# make demo: draw a small dataset, train MATH on it, evaluate, draw what it finds.  make test, make lint: as they say.
+# Each makes .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: demo test lint format clean
+
+demo: .venv/installed
+	@test -f dataset/demo/manifest.json || $(PY) tools/make_datasets/make_demo.py
+	$(PY) main.py --is-train --dataset demo --k-bits 16
+
+test: .venv/installed
+	$(PY) -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/installed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.venv/installed: pyproject.toml requirements.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --editable ".[test,lint]"
+	@touch $@
+
+clean:
+	rm -rf .venv dataset/demo RESULT_MATH_DEMO

@@ -1,0 +1,110 @@
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from math_hash import InputError
+from math_hash.data import read_labels, read_strings, write_mat
+
+TEXTS = ["im1.jpg", "a longer caption", "", "été 日本"]
+
+
+def cells(texts, shape):
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(shape)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (1, -1)])
+def test_cell_arrays_of_either_orientation(tmp_path, shape):
+    scipy.io.savemat(tmp_path / "a.mat", {"caption": cells(TEXTS, shape)})
+    assert read_strings(tmp_path / "a.mat", "caption") == TEXTS
+
+
+def test_nested_cells(tmp_path):
+    inner = [cells([text], (1, 1)) for text in TEXTS]
+    outer = np.empty((len(inner), 1), object)
+    for row, cell in enumerate(inner):
+        outer[row, 0] = cell
+    scipy.io.savemat(tmp_path / "a.mat", {"caption": outer})
+    assert read_strings(tmp_path / "a.mat", "caption") == TEXTS
+
+
+def test_char_array_padded_with_blanks(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"index": np.array(TEXTS)})
+    assert read_strings(tmp_path / "a.mat", "index") == TEXTS
+
+
+@pytest.mark.parametrize("texts", [TEXTS, [""], ["", ""], ["one"], ["a", "b"]])
+def test_what_is_written_is_read(tmp_path, texts):
+    write_mat(tmp_path / "a.mat", {"caption": texts})
+    assert read_strings(tmp_path / "a.mat", "caption") == texts
+
+
+def matlab_v73(path, key, texts=None, matrix=None, as_cells=True):
+    """Write HDF5 as MATLAB does: a 512-byte header, transposed arrays, UTF-16 units, references for cells."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        if matrix is not None:
+            file.create_dataset(key, data=matrix.T)
+        elif as_cells:
+            references = file.create_group("#refs#")
+            cell = file.create_dataset(key, (1, len(texts)), h5py.ref_dtype)
+            for place, text in enumerate(texts):
+                units = np.frombuffer(text.encode("utf-16-le"), np.uint16)
+                value = references.create_dataset(str(place), data=units[:, None] if text else np.zeros(2, np.uint64))
+                if not text:
+                    value.attrs["MATLAB_empty"] = np.uint8(1)
+                cell[0, place] = value.ref
+        else:
+            width = max(map(len, texts))
+            units = [np.frombuffer(text.ljust(width).encode("utf-16-le"), np.uint16) for text in texts]
+            file.create_dataset(key, data=np.stack(units).T)
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+@pytest.mark.parametrize("as_cells", [True, False])
+def test_v73_strings(tmp_path, as_cells):
+    matlab_v73(tmp_path / "a.mat", "caption", TEXTS, as_cells=as_cells)
+    assert read_strings(tmp_path / "a.mat", "caption") == TEXTS
+
+
+def test_v73_labels(tmp_path):
+    labels = np.array([[0, 1, 1], [1, 0, 0]], float)
+    matlab_v73(tmp_path / "a.mat", "label", matrix=labels)
+    assert read_labels(tmp_path / "a.mat", "label").tolist() == labels.tolist()
+
+
+def test_sparse_labels(tmp_path):
+    labels = np.eye(3)
+    scipy.io.savemat(tmp_path / "a.mat", {"label": scipy.sparse.csc_matrix(labels)})
+    assert read_labels(tmp_path / "a.mat", "label").tolist() == labels.tolist()
+
+
+def test_labels_that_are_not_0_or_1_name_their_place(tmp_path):
+    write_mat(tmp_path / "a.mat", {"label": np.array([[0, 1], [2, 0]])})
+    with pytest.raises(InputError, match=r"row 1, column 0: 2 is not a label"):
+        read_labels(tmp_path / "a.mat", "label")
+
+
+def test_missing_key_tells_what_is_there(tmp_path):
+    write_mat(tmp_path / "a.mat", {"category": np.eye(2)})
+    with pytest.raises(InputError, match="no key 'label'; it holds category"):
+        read_labels(tmp_path / "a.mat", "label")
+
+
+def test_strings_asked_of_numbers(tmp_path):
+    write_mat(tmp_path / "a.mat", {"index": np.eye(2)})
+    with pytest.raises(InputError, match="does not hold strings"):
+        read_strings(tmp_path / "a.mat", "index")
+
+
+def test_missing_and_truncated_files(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_labels(tmp_path / "a.mat", "label")
+    write_mat(tmp_path / "a.mat", {"label": np.random.default_rng(0).integers(0, 2, (50, 50))})
+    content = (tmp_path / "a.mat").read_bytes()
+    for length in (0, 10, 200, len(content) - 5):
+        (tmp_path / "b.mat").write_bytes(content[:length])
+        with pytest.raises(InputError, match="not a readable"):
+            read_labels(tmp_path / "b.mat", "label")

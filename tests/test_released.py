@@ -1,0 +1,118 @@
+"""Released MATH checkpoints: their names, their codes, padding unmasked."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_clip
+from PIL import Image
+from test_encoder import TEXTS, plain_text_tower
+from test_math import per_token_per_bit
+
+import math_hash
+from math_hash import InputError
+from math_hash.methods.math import LocalHead
+
+K, D = 20, 64
+
+
+def released_state(clip, seed=0):
+    """A checkpoint with the names and shapes that the release saves, random values."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return 0.2 * torch.randn(*shape, generator=generator)
+
+    state = {f"clip.{name}": value for name, value in clip.state_dict().items()}
+    shared = {"common_concept_embedding.weight": draw(K, D)}
+    for n in range(2):
+        shared |= {f"mlp.mlps.{n}.0.weight": draw(4 * D, D), f"mlp.mlps.{n}.0.bias": draw(4 * D)}
+        shared |= {f"mlp.mlps.{n}.3.weight": draw(D, 4 * D), f"mlp.mlps.{n}.3.bias": draw(D)}
+        shared |= {f"mlp.lns.{n}.weight": 1 + draw(D), f"mlp.lns.{n}.bias": draw(D)}
+    for stream in "itl":
+        state |= {f"hash.gcl_{stream}.{name}": value for name, value in shared.items()}
+        own = {"position.pe": draw(64, 1, D)}
+        for n in range(2):
+            block = f"transformer.resblocks.{n}."
+            own |= {block + "attn.in_proj_weight": draw(3 * D, D), block + "attn.in_proj_bias": draw(3 * D)}
+            own |= {block + "attn.out_proj.weight": draw(D, D), block + "attn.out_proj.bias": draw(D)}
+            own |= {block + f"ln_{i}.weight": 1 + draw(D) for i in (1, 2)}
+            own |= {block + f"ln_{i}.bias": draw(D) for i in (1, 2)}
+            own |= {block + "mlp.c_fc.weight": draw(4 * D, D), block + "mlp.c_fc.bias": draw(4 * D)}
+            own |= {block + "mlp.c_proj.weight": draw(D, 4 * D), block + "mlp.c_proj.bias": draw(D)}
+        for bit in range(K):
+            own |= {f"hashing.fc_list.{bit}.weight": draw(1, D), f"hashing.fc_list.{bit}.bias": draw(1)}
+        state |= {f"hash.lct_{stream}.{name}": value for name, value in own.items()}
+    return state
+
+
+def plain_code(state, letter, tokens, pooled):
+    """sign-able code of the release's formulas, from the checkpoint's own names."""
+    x = pooled
+    for n in range(2):
+        p = f"hash.gcl_{letter}.mlp."
+        inner = torch.nn.functional.layer_norm(x, (D,), state[f"{p}lns.{n}.weight"], state[f"{p}lns.{n}.bias"])
+        inner = torch.nn.functional.gelu(inner @ state[f"{p}mlps.{n}.0.weight"].T + state[f"{p}mlps.{n}.0.bias"])
+        x = x + inner @ state[f"{p}mlps.{n}.3.weight"].T + state[f"{p}mlps.{n}.3.bias"]
+    h_global = torch.tanh(x @ state[f"hash.gcl_{letter}.common_concept_embedding.weight"].T)
+    head = LocalHead(D, K, 2)
+    prefix = f"hash.lct_{letter}."
+    head.transformer.load_state_dict(
+        {n.removeprefix(prefix + "transformer."): v for n, v in state.items() if n.startswith(prefix + "transformer.")}
+    )
+    head.projection.weight.data = torch.cat([state[f"{prefix}hashing.fc_list.{bit}.weight"] for bit in range(K)])
+    head.projection.bias.data = torch.cat([state[f"{prefix}hashing.fc_list.{bit}.bias"] for bit in range(K)])
+    everything = torch.ones(tokens.shape[:2], dtype=torch.bool)
+    return 0.5 * h_global + 0.5 * per_token_per_bit(head, tokens, everything)
+
+
+@pytest.fixture
+def released(tmp_path):
+    clip = tiny_clip()
+    clip.positional_embedding.data = torch.cat([clip.positional_embedding.data, torch.randn(16, D)])  # 40 >= 32
+    state = released_state(clip)
+    torch.save(state, tmp_path / "model.pth")
+    return tmp_path / "model.pth", clip, state
+
+
+def test_released_checkpoints_give_the_released_codes(released):
+    path, clip, state = released
+    model = math_hash.load_model(path)
+    assert (model.k_bits, model.method, model.max_words) == (K, "MATH", 32)
+    pictures = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 50, 3), np.uint8)) for i in range(3)]
+    transform = model.encoder.image_transform
+    with torch.no_grad():
+        visual = clip.visual
+        states = visual.transformer(visual._embeds(torch.stack([transform(picture) for picture in pictures])))
+        tokens = visual.ln_post(states) @ visual.proj
+        image = plain_code(state, "i", tokens[:, 1:], tokens[:, 0])
+        ids = model.encoder.tokenize(TEXTS, 32)
+        tokens = plain_text_tower(clip, ids)
+        text = plain_code(state, "t", tokens, tokens[range(len(ids)), ids.argmax(1)])
+    assert np.allclose(model.encode_image(pictures, output="continuous"), image.numpy(), atol=1e-5)
+    assert np.allclose(model.encode_text(TEXTS, output="continuous"), text.numpy(), atol=1e-5)
+    assert (model.encode_text(TEXTS) == np.packbits(text.numpy() >= 0, axis=1)).all()
+    assert model.encode_image(pictures).shape == (3, 3)
+
+
+def test_a_released_model_saves_and_loads_as_an_own_one(released, tmp_path):
+    model = math_hash.load_model(released[0])
+    model.save(tmp_path / "saved")
+    again = math_hash.load_model(tmp_path / "saved")
+    assert (again.encode_text(TEXTS, output="continuous") == model.encode_text(TEXTS, output="continuous")).all()
+
+
+def test_checkpoints_of_something_else_are_refused(released, tmp_path):
+    path, _, state = released
+    torch.save({name: value for name, value in state.items() if name.startswith("clip.")}, path)
+    with pytest.raises(InputError, match="not a released MATH checkpoint"):
+        math_hash.load_model(path)
+    torch.save({n: v for n, v in state.items() if "lct_t.hashing.fc_list.3" not in n}, path)
+    with pytest.raises(InputError, match="do not fit MATH"):
+        math_hash.load_model(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a readable weight file"):
+        math_hash.load_model(path)
+    with pytest.raises(InputError, match="no such model"):
+        math_hash.load_model(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        math_hash.load_model(tmp_path)

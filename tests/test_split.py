@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from math_hash import InputError
+from math_hash.data import split_rows
+
+
+def test_the_split_is_the_releases():
+    split = split_rows(20015, 2000, 10000)
+    order = np.random.RandomState(1).permutation(20015)
+    assert (split.query == order[:2000]).all()
+    assert (split.train == order[2000:12000]).all()
+    assert (split.database == order[2000:]).all()
+    assert len(split.val) == 0
+
+
+def test_validation_rows_come_from_the_tail_of_training_and_stay_in_the_database():
+    plain, split = split_rows(100, 10, 50), split_rows(100, 10, 50, val_num=7)
+    assert (np.concatenate([split.train, split.val]) == plain.train).all()
+    assert len(split.val) == 7
+    assert not np.isin(split.val, split.query).any()
+    assert np.isin(split.val, split.database).all()
+
+
+def test_other_seeds_split_otherwise():
+    assert (split_rows(100, 10, 50, split_seed=2).query != split_rows(100, 10, 50).query).any()
+
+
+def test_numbers_that_do_not_fit():
+    with pytest.raises(InputError, match=r"query-num 60 .* = 110 rows, but the dataset has 100"):
+        split_rows(100, 60, 50)
+    with pytest.raises(InputError, match="leaves no training rows"):
+        split_rows(100, 10, 50, val_num=50)
+
+
+def test_rows_left_out_disappear_everywhere():
+    split = split_rows(30, 5, 20, val_num=3)
+    without = split.without(np.array([split.query[0], split.val[0], split.train[0]]))
+    assert [len(part) for part in (without.query, without.train, without.val, without.database)] == [4, 16, 2, 23]

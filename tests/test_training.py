@@ -1,0 +1,204 @@
+"""Whole runs through the command line, at toy size."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import yaml
+
+import math_hash
+from math_hash.cli import main_py
+from math_hash.data import read_dataset, split_rows
+from math_hash.evaluation import mean_average_precision
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_folder(flags: list[str]) -> Path:
+    return Path(flags[flags.index("--save-dir") + 1])
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def exported(folder: Path) -> dict[str, np.ndarray]:
+    content = scipy.io.loadmat(folder / "PR_curve" / "MATH-tiny-12.mat")
+    return {name: content[name] for name in ("q_img", "q_txt", "r_img", "r_txt", "q_l", "r_l")}
+
+
+def launch(processes: int, arguments: list[str]) -> None:
+    """Run main.py in one or several CPU processes (gloo)."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launcher += ["--num_processes", str(processes), "--mixed_precision", "no", "--num_cpu_threads_per_process", "1"]
+    done = subprocess.run(
+        [*launcher, "main.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def trained(tiny_flags) -> Path:
+    assert main_py(["--is-train", *tiny_flags]) == 0
+    return run_folder(tiny_flags)
+
+
+def test_a_run_leaves_what_the_contract_lists(trained, tiny_flags, tiny_dataset, capsys):
+    results = json.loads((trained / "results.json").read_text())
+    assert results["selected_on"] == "val"
+    assert (results["queries"], results["database"], results["training_rows"]) == (10, 50, 31)
+    assert results["database_without_training_rows"] == 10
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["k_bits"] == 12
+    assert config["environment"]["packages"]["torch"]
+    assert [record["epoch"] for record in metrics(trained)] == [1, 2]
+    for name in ("train.log", "plots/loss.png", "plots/map.png", "plots/retrieval.png", "checkpoints/last.pt"):
+        assert (trained / name).stat().st_size > 0, name
+    assert list((trained / "tensorboard").iterdir())
+
+    # the exported codes are those of load_model, and give the mAP that was reported
+    data = read_dataset(tiny_dataset)
+    split = split_rows(60, 10, 40, 9)
+    codes = exported(trained)
+    model = math_hash.load_model(trained)
+    images = model.encode_image([data.image_path(row) for row in split.database], output="bits")
+    texts = model.encode_text([data.captions[row] for row in split.query], output="bits")
+    assert (images == (codes["r_img"] > 0)).all()
+    assert (texts == (codes["q_txt"] > 0)).all()
+    assert set(np.unique(codes["r_img"])) <= {-1, 1}
+    assert (codes["q_l"] == data.labels[split.query]).all()
+    assert (codes["r_l"] == data.labels[split.database]).all()
+    found = mean_average_precision(codes["q_txt"], codes["r_img"], codes["q_l"], codes["r_l"])
+    assert results["mAP"]["text->image"] == pytest.approx(found)
+
+
+def test_evaluating_a_run_repeats_its_results(trained, tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--pretrained", str(trained), "--save-dir", str(tmp_path / "again")]
+    assert main_py(flags) == 0
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (trained, tmp_path / "again"))
+    assert first["mAP"] == second["mAP"]
+    assert first["mAP_without_training_rows"] == second["mAP_without_training_rows"]
+    assert second["selected_epoch"] == first["selected_epoch"]
+    for name, value in exported(trained).items():
+        assert (value == exported(tmp_path / "again")[name]).all()
+
+
+def test_training_learns_the_colours(tiny_flags):
+    assert main_py(["--is-train", *tiny_flags, "--epochs", "12", "--clip-lr", "0.001", "--select-on", "test"]) == 0
+    results = json.loads((run_folder(tiny_flags) / "results.json").read_text())
+    assert results["selected_on"] == "test"
+    assert results["validation_rows"] == 0
+    assert results["mAP"]["image->text"] > results["floor"] + 0.15
+
+
+def test_the_same_seed_gives_the_same_run_whatever_the_workers(tiny_flags, tmp_path):
+    other = [*tiny_flags, "--save-dir", str(tmp_path / "other"), "--num-workers", "2"]
+    for flags in (tiny_flags, other):
+        assert main_py(["--is-train", *flags]) == 0
+    first, second = metrics(run_folder(tiny_flags)), metrics(tmp_path / "other")
+    assert [record["losses"] for record in first] == [record["losses"] for record in second]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (run_folder(tiny_flags), tmp_path / "other")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("option", [["--gradient-accumulation", "3"], ["--fusion", "token"], ["--freeze-encoder"]])
+def test_options_of_training_run(tiny_flags, option):
+    assert main_py(["--is-train", *tiny_flags, *option, "--valid-freq", "2"]) == 0
+    assert ["mAP" in record for record in metrics(run_folder(tiny_flags))] == [False, True]
+
+
+def test_training_starts_from_a_trained_model(trained, tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--save-dir", str(tmp_path / "more"), "--pretrained", str(trained)]
+    assert main_py(["--is-train", *flags]) == 0
+    assert metrics(tmp_path / "more")[0]["loss"] < metrics(trained)[0]["loss"]
+
+
+def test_killed_in_mid_epoch_and_resumed_a_run_ends_with_the_same_codes(tiny_flags, tmp_path):
+    arguments = ["--is-train", *tiny_flags, "--epochs", "4", "--num-workers", "1"]
+    assert main_py(arguments) == 0
+    killed = [*arguments, "--save-dir", str(tmp_path / "killed")]
+    command = [sys.executable, "-c", _KILLED_IN_EPOCH_3, *killed]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    assert [record["epoch"] for record in metrics(tmp_path / "killed")] == [1, 2]
+    assert not (tmp_path / "killed" / "results.json").exists()
+    assert main_py(["--resume", str(tmp_path / "killed")]) == 0
+    whole, resumed = exported(run_folder(tiny_flags)), exported(tmp_path / "killed")
+    for name, value in whole.items():
+        assert value.tobytes() == resumed[name].tobytes(), name
+    for folder in (run_folder(tiny_flags), tmp_path / "killed"):
+        assert [record["epoch"] for record in metrics(folder)] == [1, 2, 3, 4]
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (run_folder(tiny_flags), tmp_path / "killed")]
+    assert weights[0] == weights[1]
+
+
+# main.py in a process that kills itself, without any chance to clean up, in the middle of the third epoch
+_KILLED_IN_EPOCH_3 = """
+import os, signal
+from math_hash.cli import main_py
+from math_hash.training import loop
+steps = 0
+forward = loop.TrainingStep.forward
+def counted(*arguments):
+    global steps
+    steps += 1
+    if steps == 2 * 4 + 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(*arguments)
+loop.TrainingStep.forward = counted
+main_py()
+"""
+
+
+def test_killed_at_random_moments_and_resumed_until_it_ends(tiny_flags, tmp_path):
+    arguments = ["--is-train", *tiny_flags, "--epochs", "6"]
+    assert main_py(arguments) == 0
+    folder = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    command = [sys.executable, "main.py", *arguments, "--save-dir", str(folder)]
+    for _ in range(3):
+        if (folder / "config.yaml").exists():
+            command = [sys.executable, "main.py", "--resume", str(folder)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before, start = len(metrics(folder)) if (folder / "metrics.jsonl").exists() else 0, time.monotonic()
+        while process.poll() is None and time.monotonic() - start < 60:  # until it has got one epoch further
+            if (folder / "metrics.jsonl").exists() and len(metrics(folder)) > before:
+                break
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+    assert main_py(["--resume", str(folder)]) == 0
+    for name, value in exported(run_folder(tiny_flags)).items():
+        assert value.tobytes() == exported(folder)[name].tobytes(), name
+
+
+@pytest.mark.parametrize("fusion", ["batch", "token"])
+def test_two_processes_give_the_losses_of_one(tiny_flags, tmp_path, fusion):
+    # 31 training rows in batches of 7: the last batch has 3 rows, so that shares are uneven everywhere
+    arguments = ["--is-train", *tiny_flags, "--batch-size", "7", "--fusion", fusion]
+    for processes in (1, 2):
+        launch(processes, [*arguments, "--save-dir", str(tmp_path / str(processes))])
+    for one, two in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):
+        for name, value in one["losses"].items():
+            assert two["losses"][name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
+
+
+def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tmp_path):
+    for queries, batch in (("10", "7"), ("11", "64")):
+        arguments = [*tiny_flags, "--query-num", queries, "--batch-size", batch, "--pretrained", str(trained)]
+        assert main_py([*arguments, "--save-dir", str(tmp_path / f"one{queries}")]) == 0
+        launch(2, [*arguments, "--save-dir", str(tmp_path / f"two{queries}")])
+        for name, value in exported(tmp_path / f"one{queries}").items():
+            assert (value == exported(tmp_path / f"two{queries}")[name]).all(), name

@@ -1,0 +1,161 @@
+"""Build MIRFlickr-25K, dataset/flickr25k, from its official download or from the MATH release's lists.
+
+From the official files (mirflickr25k.zip and mirflickr25k_annotations_v080.zip, unpacked into one folder):
+
+  python tools/make_datasets/make_flickr25k.py --raw DOWNLOAD
+
+From all_imgs.txt, all_tags.txt, all_labels.txt and labels_annotation.txt, with the pictures:
+
+  python tools/make_datasets/make_flickr25k.py --lists LISTS --images DOWNLOAD/mirflickr
+
+The protocol `flickr25k` keeps the tags that occur at least 20 times over all 25,000 instances (1,386 tags), and the
+20,015 instances that have such a tag and one of the 24 labels. `flickr25k-24581` keeps every instance with a label.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from math_hash.data import write_dataset
+from math_hash.data.sources import locate_images, read_lines, read_lists, require_files, usable_rows
+from math_hash.errors import InputError
+
+LABELS = (
+    "animals baby bird car clouds dog female flower food indoor lake male night people plant_life portrait river sea "
+    "sky structures sunset transport tree water"
+).split()
+ROWS = {"flickr25k": 20015, "flickr25k-24581": 24581}
+INSTANCES = 25000
+TAGS, TAG_MINIMUM = 1386, 20
+
+
+def read_raw(
+    raw: Path, protocol: str, tag_list: Path | None, allow_partial: bool
+) -> tuple[Path, list[str], list[list[str]], np.ndarray]:
+    """Read the official files and reduce them to the protocol.
+
+    Returns:
+        The image root, image paths, tags and labels, uint8 (n, 24), in the order of the image numbers.
+
+    Raises:
+        InputError: files are missing, or counts deviate from the protocol.
+    """
+    require_files(raw, ["mirflickr/meta/tags"])
+    numbers = sorted(int(found[1]) for path in os.listdir(raw / "mirflickr/meta/tags") if (found := _tag_file(path)))
+    if len(numbers) != INSTANCES and not allow_partial:
+        absent = sorted(set(range(1, INSTANCES + 1)) - set(numbers))[:3]
+        names = ", ".join(f"tags{number}.txt" for number in absent)
+        raise InputError(
+            f"{raw}/mirflickr/meta/tags: expected {INSTANCES} tag files, found {len(numbers)}; missing are {names}, ..."
+        )
+    tags = [
+        [tag.strip() for tag in read_lines(raw / f"mirflickr/meta/tags/tags{number}.txt") if tag.strip()]
+        for number in numbers
+    ]
+    place = {number: row for row, number in enumerate(numbers)}
+    labels = np.zeros((len(numbers), len(LABELS)), np.uint8)
+    annotations = _annotations(raw)
+    for column, name in enumerate(LABELS):
+        for line in filter(str.strip, read_lines(annotations / f"{name}.txt")):
+            if not line.strip().isdigit() or int(line) not in place:
+                if allow_partial and line.strip().isdigit():
+                    continue
+                raise InputError(f"{annotations}/{name}.txt: {line.strip()!r} is not the number of an instance")
+            labels[place[int(line)], column] = 1
+    keep = labels.any(axis=1)
+    if protocol == "flickr25k":
+        vocabulary = _vocabulary(tags, tag_list, allow_partial)
+        tags = [[tag for tag in row if tag in vocabulary] for row in tags]
+        keep &= np.array([bool(row) for row in tags])
+    rows = np.flatnonzero(keep)
+    return raw, [f"mirflickr/im{numbers[row]}.jpg" for row in rows], [tags[row] for row in rows], labels[rows]
+
+
+def _tag_file(name: str) -> re.Match | None:
+    return re.fullmatch(r"tags(\d+)\.txt", name)
+
+
+def _annotations(raw: Path) -> Path:
+    """The folder of the v080 annotation files, one a label; the `_r1` files beside them are not used."""
+    for found in sorted(raw.rglob("plant_life.txt")):
+        if all((found.parent / f"{name}.txt").exists() for name in LABELS):
+            return found.parent
+    raise InputError(
+        f"{raw}: holds no folder with the 24 annotation files animals.txt ... water.txt; "
+        "unpack mirflickr25k_annotations_v080.zip into it"
+    )
+
+
+def _vocabulary(tags: list[list[str]], tag_list: Path | None, allow_partial: bool) -> set[str]:
+    if tag_list:
+        return {line.strip() for line in read_lines(tag_list) if line.strip()}
+    counts = Counter(tag for row in tags for tag in row)
+    vocabulary = {tag for tag, count in counts.items() if count >= TAG_MINIMUM}
+    if len(vocabulary) != TAGS and not allow_partial:
+        raise InputError(
+            f"expected {TAGS} tags that occur at least {TAG_MINIMUM} times, found {len(vocabulary)}; "
+            "is the download complete? (--allow-partial goes on)"
+        )
+    return vocabulary
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Read the source, check it against the protocol, write the dataset's folder.
+
+    Raises:
+        InputError: anything is missing or deviates.
+    """
+    if arguments.raw:
+        root, images, tags, labels = read_raw(
+            arguments.raw, arguments.protocol, arguments.tag_list, arguments.allow_partial
+        )
+    else:
+        listed, tags, labels = read_lists(arguments.lists, LABELS)
+        root, images = locate_images(listed, arguments.images or arguments.lists)
+    rows = usable_rows(
+        root,
+        images,
+        ROWS[arguments.protocol],
+        arguments.check,
+        arguments.allow_partial,
+        progress=os.isatty(2),
+    )
+    folder = write_dataset(
+        arguments.output,
+        images=[images[row] for row in rows],
+        captions=[" ".join(tags[row]) for row in rows],
+        labels=labels[rows],
+        label_names=LABELS,
+        protocol=arguments.protocol if len(rows) == ROWS[arguments.protocol] else f"{arguments.protocol} (partial)",
+        image_root=root,
+    )
+    per_row = folder.labels.sum(axis=1).mean()
+    print(f"{arguments.output}: {len(folder)} rows, {len(LABELS)} labels, {per_row:.1f} labels a row, images in {root}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--raw", type=Path, help="folder with the official mirflickr/ and the annotation files")
+    source.add_argument("--lists", type=Path, help="folder with the MATH release's four text files")
+    parser.add_argument("--images", type=Path, help="with --lists: folder of the pictures")
+    parser.add_argument("--protocol", choices=ROWS, default="flickr25k", help="with --raw: which instances (flickr25k)")
+    parser.add_argument("--tag-list", type=Path, help="with --raw: file of the tags to keep, one a line")
+    parser.add_argument("--output", type=Path, default=Path("dataset/flickr25k"), help="folder to write")
+    parser.add_argument("--check", choices=("full", "fast"), default="full", help="decode each picture, or only see it")
+    parser.add_argument("--allow-partial", action="store_true", help="go on with fewer rows than the protocol has")
+    try:
+        build(parser.parse_args())
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
