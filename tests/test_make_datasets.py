@@ -1,0 +1,225 @@
+"""The tools that build datasets, on miniatures of the official layouts and on the real lists."""
+
+import importlib.util
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import shared
+from PIL import Image
+
+from math_hash.data import read_dataset
+from math_hash.data.sources import read_lines, read_lists
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools" / "make_datasets"
+
+
+def load_tool(name):
+    specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+flickr, demo = load_tool("make_flickr25k"), load_tool("make_demo")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a tool as a command: its exit code and what it printed."""
+
+    def call(tool, *arguments):
+        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
+        code = tool.main()
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return call
+
+
+def write_raw(folder, tags, labels, dirty=True):
+    """The official layout: pictures, tag files, annotation files with the _r1 ones beside.
+
+    `dirty`: small pictures, tag files with CRLF, every other one in Latin-1; otherwise stubs, and UTF-8 throughout.
+    """
+    (folder / "mirflickr/meta/tags").mkdir(parents=True)
+    (folder / "annotations_v080").mkdir()
+    for number, row in enumerate(tags, start=1):
+        encoding = "latin-1" if dirty and number % 2 == 0 else "utf-8"
+        text = ("\r\n" if dirty else "\n").join([*row, ""])
+        (folder / f"mirflickr/meta/tags/tags{number}.txt").write_bytes(text.encode(encoding))
+        path = folder / f"mirflickr/im{number}.jpg"
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path) if dirty else path.write_bytes(b"stub")
+    for column, name in enumerate(flickr.LABELS):
+        numbers = np.flatnonzero(labels[:, column]) + 1
+        (folder / f"annotations_v080/{name}.txt").write_text("".join(f"{number}\n" for number in numbers))
+        (folder / f"annotations_v080/{name}_r1.txt").write_text("1\n")
+    (folder / "annotations_v080/README.txt").write_text("about")
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """40 instances: `often` occurs 20 times, `café` 21 times, `seldom` 19 times; instances 39 and 40 have no label."""
+    tags = [[] for _ in range(40)]
+    for row in range(20):
+        tags[row].append("often")
+    for row in range(10, 31):
+        tags[row].append("café")
+    for row in range(19):
+        tags[row].insert(0, "seldom")
+    labels = np.zeros((40, 24), np.uint8)
+    labels[np.arange(38), np.arange(38) % 24] = 1
+    write_raw(tmp_path / "raw", tags, labels)
+    return tmp_path / "raw", tags, labels
+
+
+def test_raw_files_are_reduced_to_the_protocol(raw, tmp_path, run):
+    folder, tags, labels = raw
+    code, printed = run(flickr, "--raw", folder, "--output", tmp_path / "out", "--allow-partial")
+    assert code == 0, printed
+    data = read_dataset(tmp_path / "out")
+    kept = [row for row in range(40) if {"often", "café"} & set(tags[row]) and labels[row].any()]
+    assert data.images == [f"mirflickr/im{row + 1}.jpg" for row in kept]
+    assert data.captions == [" ".join(tag for tag in tags[row] if tag != "seldom") for row in kept]
+    assert (data.labels == labels[kept]).all()
+    assert data.manifest["label_names"] == flickr.LABELS == sorted(flickr.LABELS)
+    assert data.image_path(0).is_file()
+
+
+def test_the_larger_protocol_keeps_every_instance_with_a_label(raw, tmp_path, run):
+    folder = raw[0]
+    options = ["--protocol", "flickr25k-24581", "--allow-partial", "--output", tmp_path / "out"]
+    assert run(flickr, "--raw", folder, *options)[0] == 0
+    data = read_dataset(tmp_path / "out")
+    assert len(data) == 38
+    assert data.captions[35] == ""
+    assert data.captions[0] == "seldom often"
+
+
+def test_a_tag_list_replaces_the_threshold(raw, tmp_path, run):
+    (tmp_path / "tags.txt").write_text("seldom\n")
+    options = ["--tag-list", tmp_path / "tags.txt", "--allow-partial", "--output", tmp_path / "out"]
+    assert run(flickr, "--raw", raw[0], *options)[0] == 0
+    assert set(read_dataset(tmp_path / "out").captions) == {"seldom"}
+
+
+def test_deviations_from_the_protocol_are_errors(raw, tmp_path, run):
+    folder, out = raw[0], tmp_path / "out"
+    code, printed = run(flickr, "--raw", folder, "--output", out)
+    assert code == 2
+    assert "expected 25000 tag files, found 40; missing are tags41.txt" in printed
+    assert run(flickr, "--raw", tmp_path, "--output", out)[0] == 2
+    (folder / "annotations_v080/dog.txt").unlink()
+    code, printed = run(flickr, "--raw", folder, "--output", out, "--allow-partial")
+    assert code == 2
+    assert "no folder with the 24 annotation files" in printed
+    assert not out.exists()
+
+
+def write_lists(folder, images, tags, labels):
+    folder.mkdir()
+    (folder / "all_imgs.txt").write_text("\n".join(images) + "\n")
+    (folder / "all_tags.txt").write_text("\n".join(map(",".join, tags)) + "\n")
+    (folder / "all_labels.txt").write_text("\n".join(" ".join(map(str, row)) for row in labels) + "\n")
+    named = [",".join(np.array(flickr.LABELS)[row > 0]) for row in labels]
+    (folder / "labels_annotation.txt").write_text("\n".join(named) + "\n")
+
+
+@pytest.fixture
+def lists(raw, tmp_path):
+    _, tags, labels = raw
+    write_lists(tmp_path / "lists", [f"mirflickr/im{n}.jpg" for n in range(1, 39)], tags[:38], labels[:38])
+    return tmp_path / "lists"
+
+
+@pytest.mark.parametrize("images", ["raw", "raw/mirflickr"])
+def test_lists_find_their_pictures(lists, tmp_path, run, images):
+    options = ["--images", tmp_path / images, "--output", tmp_path / "out", "--allow-partial"]
+    assert run(flickr, "--lists", lists, *options)[0] == 0
+    data = read_dataset(tmp_path / "out")
+    assert len(data) == 38
+    assert all(data.image_path(row).is_file() for row in range(38))
+
+
+def test_missing_and_broken_pictures_are_told_and_left_out_only_when_allowed(lists, tmp_path, run):
+    options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
+    (tmp_path / "raw/mirflickr/im3.jpg").unlink()
+    (tmp_path / "raw/mirflickr/im5.jpg").write_bytes(b"<html>")
+    code, printed = run(flickr, *options)
+    assert code == 2
+    assert "expected 20015 rows, found 36, with 2 pictures missing or unreadable" in printed
+    assert "im3.jpg: no such picture" in printed
+    assert "im5.jpg: cannot be decoded" in printed
+    assert not (tmp_path / "out").exists()
+    assert run(flickr, *options, "--allow-partial")[0] == 0
+    assert len(read_dataset(tmp_path / "out")) == 36
+    assert run(flickr, *options, "--allow-partial", "--check", "fast")[0] == 0
+    assert len(read_dataset(tmp_path / "out")) == 37
+
+
+def test_lists_that_contradict_each_other(lists, tmp_path, run):
+    options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
+    for name, change, message in (
+        ("all_tags.txt", lambda lines: lines[1:], "all_imgs.txt has 38 lines, .*all_tags.txt has 37"),
+        ("labels_annotation.txt", lambda lines: ["dragon", *lines[1:]], "line 1: unknown label dragon"),
+        ("labels_annotation.txt", lambda lines: ["dog", *lines[1:]], "line 1: names other labels"),
+        ("all_labels.txt", lambda lines: ["1 2 3", *lines[1:]], "line 1: expected 24 values of 0 or 1"),
+    ):
+        before = (lists / name).read_text()
+        (lists / name).write_text("\n".join(change(before.splitlines())) + "\n")
+        code, printed = run(flickr, *options)
+        assert code == 2
+        assert re.search(message, printed), printed
+        (lists / name).write_text(before)
+    (lists / "all_imgs.txt").unlink()
+    assert "all_imgs.txt not there (looked for" in run(flickr, *options)[1]
+
+
+def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run):
+    source = shared("mirflickr25k-lists")
+    images, tags, labels = read_lists(source, flickr.LABELS)
+    numbers = [int(Path(name).stem[2:]) for name in images]
+    assert len(images) == 20015
+    place = {number: row for row, number in enumerate(numbers)}
+    all_tags = [tags[place[n]] if n in place else ["nothing"] for n in range(1, 25001)]
+    all_labels = np.array([labels[place[n]] if n in place else np.zeros(24, int) for n in range(1, 25001)])
+    write_raw(tmp_path / "raw", all_tags, all_labels, dirty=False)
+    vocabulary = sorted(Counter(tag for row in tags for tag in row))
+    (tmp_path / "tags.txt").write_text("\n".join(vocabulary) + "\n")
+    options = ["--raw", tmp_path / "raw", "--tag-list", tmp_path / "tags.txt", "--check", "fast"]
+    code, printed = run(flickr, *options, "--output", tmp_path / "out")
+    assert code == 0, printed
+    data = read_dataset(tmp_path / "out")
+    assert data.protocol == "flickr25k"
+    assert data.images == images
+    assert data.captions == [" ".join(row) for row in tags]
+    assert (data.labels == labels).all()
+    assert data.label_texts == [line.replace(",", " ") for line in read_lines(source / "labels_annotation.txt")]
+
+
+def test_the_demo_draws_the_same_scenes_again(tmp_path, run):
+    for name in ("one", "two"):
+        assert run(demo, "--output", tmp_path / name, "--rows", "30")[0] == 0
+    first, second = (read_dataset(tmp_path / name) for name in ("one", "two"))
+    assert first.captions == second.captions
+    assert (first.labels == second.labels).all()
+    assert [p.read_bytes() for p in map(first.image_path, range(30))] == [
+        p.read_bytes() for p in map(second.image_path, range(30))
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    manifest = json.loads((tmp_path / "one/manifest.json").read_text())
+    assert (manifest["protocol"], manifest["rows"], len(manifest["label_names"])) == ("demo", 30, 20)
+
+
+def test_demo_scenes_have_one_to_six_labels_and_captions_that_do_not_simply_spell_them():
+    drawn = [demo.draw_scene(row, seed=1) for row in range(300)]
+    counts = [len(labels) for _, labels, _ in drawn]
+    assert (min(counts), max(counts)) == (1, 6)
+    assert all(64 <= side <= 96 for image, _, _ in drawn for side in image.size)
+    spelled = [np.mean([label in caption for label in labels]) for _, labels, caption in drawn]
+    assert 0.1 < np.mean(spelled) < 0.6
+    assert {label for _, labels, _ in drawn for label in labels} == set(demo.LABELS)
