@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from math_hash.data import DatasetFolder, ImageTransform, open_image, read_dataset
-from math_hash.errors import InputError
+from math_hash.errors import exit_code
 from math_hash.files import atomic_folder, write_text
 
 SIDE, GRID, WORDS = 224, 4, 32
@@ -108,12 +108,7 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path, required=True, help="a dataset's folder")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
-    try:
-        build(arguments.dataset, arguments.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: build(arguments.dataset, arguments.output))
 
 
 if __name__ == "__main__":

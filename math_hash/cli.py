@@ -3,13 +3,12 @@
 import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from math_hash.config import Config, add_flags, flag_of, make_config
-from math_hash.errors import InputError
+from math_hash.errors import InputError, exit_code
 from math_hash.files import write_text
 
 _TRAIN_HELP = """\
@@ -39,7 +38,7 @@ def main_py(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("main.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     flags = vars(parser.parse_args(arguments))
-    return _exit_code(lambda: _run(flags))
+    return exit_code(lambda: _run(flags))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,20 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_flags(command)
     flags = vars(parser.parse_args(arguments))
     flags["is_train"] = flags.pop("command") == "train" or None
-    return _exit_code(lambda: _run(flags))
-
-
-def _exit_code(task: Callable[[], None]) -> int:
-    """Run a task; a user's mistake becomes one line and code 2, an interruption code 130."""
-    try:
-        task()
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; a training run continues with --resume RUN", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: _run(flags))
 
 
 def _run(flags: dict) -> None:

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from math_hash.data import write_dataset
-from math_hash.errors import InputError
+from math_hash.errors import InputError, exit_code
 
 WORDS = {
     "balloon": ["balloon", "hot air balloon", "ballooning", "up in a balloon"],
@@ -378,12 +378,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=4000, help="scenes to draw (4000)")
     parser.add_argument("--seed", type=int, default=1, help="of the drawing (1)")
     arguments = parser.parse_args()
-    try:
-        build(arguments.output, arguments.rows, arguments.seed)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: build(arguments.output, arguments.rows, arguments.seed))
 
 
 if __name__ == "__main__":

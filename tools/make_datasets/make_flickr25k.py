@@ -23,7 +23,7 @@ import numpy as np
 
 from math_hash.data import write_dataset
 from math_hash.data.sources import locate_images, read_lines, read_lists, require_files, usable_rows
-from math_hash.errors import InputError
+from math_hash.errors import InputError, exit_code
 
 LABELS = (
     "animals baby bird car clouds dog female flower food indoor lake male night people plant_life portrait river sea "
@@ -149,12 +149,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("dataset/flickr25k"), help="folder to write")
     parser.add_argument("--check", choices=("full", "fast"), default="full", help="decode each picture, or only see it")
     parser.add_argument("--allow-partial", action="store_true", help="go on with fewer rows than the protocol has")
-    try:
-        build(parser.parse_args())
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = parser.parse_args()
+    return exit_code(lambda: build(arguments))
 
 
 if __name__ == "__main__":
