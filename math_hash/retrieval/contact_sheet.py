@@ -53,7 +53,7 @@ def _cell(folder: DatasetFolder, row: int, modality: str, colour: str, title: st
     if modality == "image":
         cell.paste(ImageOps.fit(open_image(folder.image_path(row)), (_CELL, _CELL)), (0, _TITLE))
     else:
-        text = _fold(folder.captions[row], 22, 150) or "(empty text)"
+        text = _fold(folder.captions[row], 19, 130) or "(empty text)"
         place = (middle, _TITLE + _CELL // 2)
         draw.text(place, text, fill="black", font=ImageFont.load_default(13), anchor="mm", align="center")
     draw.rectangle((0, _TITLE, _CELL - 1, _TITLE + _CELL - 1), outline=colour, width=3)
