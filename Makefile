@@ -1,13 +1,17 @@
-# make demo: draw a small dataset, train MATH on it, evaluate, draw what it finds.  make test, make lint: as they say.
+# make demo: draw a small dataset, train MATH on it, evaluate, draw what it finds; a second time it evaluates the trained
+# model, and a run that was cut off goes on. make test, make lint: as they say. make clean: forget all of it.
 # Each makes .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
 PYTHON ?= python3
 PY := .venv/bin/python
+DEMO := RESULT_MATH_DEMO/demo_16/first
 
 .PHONY: demo test lint format clean
 
 demo: .venv/installed
 	@test -f dataset/demo/manifest.json || $(PY) tools/make_datasets/make_demo.py
-	$(PY) main.py --is-train --dataset demo --k-bits 16
+	@if [ -f $(DEMO)/results.json ]; then $(PY) main.py --dataset demo --k-bits 16 --pretrained $(DEMO); \
+	elif [ -f $(DEMO)/config.yaml ]; then $(PY) main.py --resume $(DEMO); \
+	else $(PY) main.py --is-train --dataset demo --k-bits 16 --save-dir $(DEMO); fi
 
 test: .venv/installed
 	$(PY) -m pytest
