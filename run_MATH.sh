@@ -12,6 +12,7 @@ cd "$(dirname "$0")"
 
 declare -A query=([flickr25k]=2000 [nuswide]=2100 [coco]=5000)
 declare -A train=([flickr25k]=10000 [nuswide]=10500 [coco]=10000)
+declare -A result=([flickr25k]=RESULT_MATH_FLICKR [nuswide]=RESULT_MATH_NUSWIDE [coco]=RESULT_MATH_COCO)
 usage="usage: bash run_MATH.sh train|test [flickr25k|nuswide|coco ...] [bits ...]"
 
 mode=${1:-}
@@ -30,7 +31,7 @@ done
 read -ra launch <<< "${MATH_LAUNCH:-python}"
 read -ra extra <<< "${MATH_ARGS:-}"
 for dataset in "${datasets[@]}"; do
-    results="RESULT_MATH_${dataset^^}"
+    results=${result[$dataset]}
     for k in "${bits[@]}"; do
         options=(--dataset "$dataset" --k-bits "$k" --result-name "$results"
                  --query-num "${query[$dataset]}" --train-num "${train[$dataset]}" "${extra[@]}")
