@@ -9,7 +9,7 @@ from pathlib import Path
 
 from math_hash.config import Config, add_flags, flag_of, make_config
 from math_hash.errors import InputError, exit_code
-from math_hash.files import write_text
+from math_hash.files import sha256, write_text
 
 _TRAIN_HELP = """\
 Train a model on a dataset and evaluate it. A first run that needs no download:
@@ -29,6 +29,13 @@ without the training rows in the database, and the codes as a .mat file.
 
   {command} --dataset flickr25k --k-bits 16 --pretrained RUN_OR_FILE
 """
+_EXPORTS_HELP = """
+Or evaluate codes, exported as .mat files (q_img q_txt r_img r_txt q_l r_l) by this package or by the MATH and MITH
+releases: every metric, curves, bit statistics and a report that opens offline. Several files stand side by side, the
+first one against each other by a paired bootstrap; files of one name in several folders count as seeds of one model.
+
+  {command} RUN/PR_curve/MATH-flickr25k-16.mat [MORE.mat ...] --output report
+"""
 
 
 def main_py(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, summary in (
         ("train", _TRAIN_HELP, "train a model on a dataset and evaluate it"),
-        ("evaluate", _EVALUATE_HELP, "evaluate a trained model on a dataset"),
+        ("evaluate", _EVALUATE_HELP + _EXPORTS_HELP, "evaluate a trained model, or exported codes"),
     ):
         command = commands.add_parser(
             name,
@@ -55,10 +62,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description=text.format(command=f"math-hash {name}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "evaluate":
+            _add_export_flags(command)
         add_flags(command)
     flags = vars(parser.parse_args(arguments))
     flags["is_train"] = flags.pop("command") == "train" or None
+    exports = {name: flags.pop(name) for name in _EXPORT_FLAGS if name in flags}
+    if exports.get("codes"):
+        return exit_code(lambda: _evaluate_exports(exports, flags["ties"] or "index"))
     return exit_code(lambda: _run(flags))
+
+
+_EXPORT_FLAGS = ("codes", "output", "top_k", "normalizer", "no_relevant", "min_shared", "protocol", "allow_different")
+
+
+def _add_export_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluating exported codes")
+    group.add_argument("codes", nargs="*", type=Path, metavar="CODES.mat", help="exports to evaluate, side by side")
+    group.add_argument("--output", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    group.add_argument("--top-k", type=int, default=50, help="cut-off of mAP@k (default: 50)")
+    meanings = "which mAP@k: mean over the first min(k, R) relevant rows, over hits in the top k, or over min(R, k)"
+    group.add_argument("--normalizer", choices=("lineage", "hits", "min"), default="lineage", help=meanings)
+    empty = "queries without a relevant row count 0, are left out, or are an error (default: zero)"
+    group.add_argument("--no-relevant", choices=("zero", "skip", "error"), default="zero", help=empty)
+    group.add_argument("--min-shared", type=int, default=1, help="labels that relevant rows share (default: 1)")
+    group.add_argument("--protocol", help="name of the protocol, where the files do not tell (default: by sizes)")
+    group.add_argument("--allow-different", action="store_true", help="put results of different protocols side by side")
+
+
+def _evaluate_exports(flags: dict, ties: str) -> None:
+    from math_hash.evaluation import exports, report
+
+    chosen = {name: flags[name] for name in ("top_k", "normalizer", "no_relevant", "min_shared")}
+    evaluations = [
+        exports.evaluate_export(exports.read_export(path, flags["protocol"]), ties=ties, **chosen)
+        for path in flags["codes"]
+    ]
+    if not flags["allow_different"]:
+        exports.require_comparable([evaluation.record for evaluation in evaluations])
+    print(report.as_text(*report.table(evaluations)))
+    for evaluation in evaluations:
+        for line in evaluation.record["warnings"]:
+            print(f"warning: {evaluation.export.name}: {line}")
+    for found in report.differences(evaluations):
+        print(
+            f"{found['second']} against {found['first']}, {found['direction']}: {found['difference']:+.4f} "
+            f"(95 % {found['low']:+.4f} to {found['high']:+.4f}, p = {found['p_value']:.4f})"
+        )
+    report.write_report(evaluations, flags["output"])
+    print(f"report       {flags['output'] / 'report.html'}")
 
 
 def _run(flags: dict) -> None:
@@ -123,6 +175,7 @@ def _evaluate(config: Config, accelerator) -> None:
 
 def _report(config: Config, accelerator, data, folder: Path, selection: dict) -> None:
     """Evaluate `config.pretrained`; print the table; write results.json, the .mat export and the contact sheet."""
+    from math_hash.evaluation import floor_warning
     from math_hash.retrieval.contact_sheet import draw_contact_sheet
     from math_hash.training.evaluate import evaluate, export_codes
     from math_hash.training.run_folder import RESULTS
@@ -137,6 +190,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
         accelerator,
         batch_size=config.batch_size,
         num_workers=config.num_workers,
+        ties=config.ties,
         progress=show,
     )
     if not accelerator.is_main_process:
@@ -149,6 +203,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
         "split_seed": config.split_seed,
         **selection,
         "model": config.pretrained,
+        "label_file_sha256": sha256(data.folder.path / config.label_file),
         "rejected_pictures": len(data.rejected),
         **results,
     }
@@ -158,6 +213,9 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
     if data.features is None:
         draw_contact_sheet(folder / "plots" / "retrieval.png", data.folder, data.split, codes)
     print(_table(results))
+    for direction, value in results["mAP"].items():
+        if line := floor_warning(value, results["floor"]):
+            print(f"warning: {direction}: {line}")
     print(f"results      {folder / RESULTS}\ncodes        {export}")
 
 

@@ -1,7 +1,8 @@
 """The configuration of one run: flags, YAML files and presets become one checked dataclass.
 
 A value comes from the first of these that names it: the command line, `--config FILE`, the preset of the dataset
-(`math_hash/presets/<dataset>.yaml`), the default below. A run's folder holds the whole of it in `config.yaml`.
+(`math_hash/presets/<dataset>.yaml`), the protocol of that name, the default below. A run's folder holds the whole of it
+in `config.yaml`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from math_hash.errors import InputError
+from math_hash.protocols import PROTOCOLS
 
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
 
@@ -103,7 +105,11 @@ class Config:
     select_on: str = option(
         "val", "choose the best epoch on held-out training rows, or on the queries as the releases do", ("val", "test")
     )
-    ties: str = option("index", "how rows at the same distance are ranked: by database order", ("index",))
+    ties: str = option(
+        "index",
+        "rows at one distance: in database order, mean over all orders, relevant ones first, or last",
+        ("index", "expected", "optimistic", "pessimistic"),
+    )
     result_name: str = option("RESULT_MATH_FLICKR", "folder of the results")
     save_dir: str = option("", "the run's folder (default: ./<result-name>/<dataset>_<k-bits>/<time>)")
 
@@ -179,7 +185,9 @@ def make_config(flags: dict[str, Any]) -> Config:
     dataset = given.get("dataset", from_file.get("dataset", "flickr25k"))
     preset = files("math_hash") / "presets" / f"{dataset}.yaml"
     from_preset = yaml.safe_load(preset.read_text()) if preset.is_file() else {}
-    return Config(**{**from_preset, **from_file, **given})
+    protocol = PROTOCOLS.get(dataset)
+    numbers = {"query_num": protocol.queries, "train_num": protocol.train} if protocol else {}
+    return Config(**{**numbers, **from_preset, **from_file, **given})
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -1,6 +1,18 @@
 """Metrics on codes and labels. Knows no model."""
 
-from math_hash.evaluation.average_precision import average_precision, mean_average_precision
-from math_hash.evaluation.floor import random_floor
+from math_hash.evaluation.floor import floor_warning, normalized_score, random_floor
+from math_hash.evaluation.ranking import RankingMetrics, average_precision, mean_average_precision, ranking_metrics
+from math_hash.evaluation.significance import Difference, mean_and_deviation, paired_bootstrap
 
-__all__ = ["average_precision", "mean_average_precision", "random_floor"]
+__all__ = [
+    "Difference",
+    "RankingMetrics",
+    "average_precision",
+    "floor_warning",
+    "mean_and_deviation",
+    "mean_average_precision",
+    "normalized_score",
+    "paired_bootstrap",
+    "random_floor",
+    "ranking_metrics",
+]

@@ -26,3 +26,15 @@ def random_floor(query_labels: np.ndarray, database_labels: np.ndarray) -> float
     H = (1 / np.arange(1, N + 1)).sum()
     expected = (H + (relevant - 1) / max(N - 1, 1) * (N - H)) / N
     return float(np.where(relevant > 0, expected, 0).mean())
+
+
+def normalized_score(precision: float, floor: float) -> float:
+    """How far a mAP lies between the floor (0) and perfection (1): (mAP - floor) / (1 - floor)."""
+    return (precision - floor) / (1 - floor) if floor < 1 else 0.0
+
+
+def floor_warning(precision: float, floor: float, margin: float = 0.01) -> str | None:
+    """A line of warning where a mAP lies within `margin` of the floor, or below it."""
+    if precision > floor + margin:
+        return None
+    return f"mAP {precision:.4f} is not above what random codes reach on these labels ({floor:.4f})"

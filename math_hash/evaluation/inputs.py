@@ -1,11 +1,102 @@
 """Codes and labels in the forms that people have, brought to the one form that the kernels read."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from math_hash.codes import as_words, pack
 from math_hash.errors import InputError
+
+# labels of the queries (b, c) and of the database (n, c) -> gains (b, n), whole numbers >= 0
+Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+_BLOCK_BYTES = 64 << 20  # of gains that a caller's own relevance gives at once
+
+
+@dataclass(frozen=True)
+class Task:
+    """Checked input of a metric. Words are uint64; those of the database are transposed, (words, n)."""
+
+    queries: np.ndarray
+    database: np.ndarray
+    query_labels: np.ndarray
+    labels: np.ndarray
+    k_bits: int
+    minimum: int
+    relevance: Relevance | None
+    raw_labels: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        """n, rows of the database."""
+        return self.database.shape[1]
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Parts of the queries, with the caller's own gains, uint16 (b, n), or (0, 0) where labels decide."""
+        if self.relevance is None:
+            yield slice(None), np.zeros((0, 0), np.uint16)
+            return
+        size = max(1, _BLOCK_BYTES // (2 * self.rows))
+        query_labels, labels = self.raw_labels
+        for start in range(0, len(self.queries), size):
+            part = slice(start, start + size)
+            gains = np.asarray(self.relevance(query_labels[part], labels))
+            expected = (len(query_labels[part]), self.rows)
+            if gains.shape != expected or not (gains >= 0).all() or (gains > 1000).any():
+                raise InputError(f"relevance: gave shape {gains.shape}; expected {expected}, whole numbers 0 to 1000")
+            yield part, gains.astype(np.uint16)
+
+    @property
+    def most(self) -> int:
+        """An upper bound of the gains."""
+        return 1000 if self.relevance else self.raw_labels[0].shape[1]
+
+
+def prepare(
+    query_codes: Any,
+    database_codes: Any,
+    query_labels: Any,
+    database_labels: Any,
+    k_bits: int | None,
+    min_shared: int,
+    relevance: Relevance | None,
+) -> Task:
+    """Check all input of a metric.
+
+    Raises:
+        InputError: shapes or values are not as they must be; the message names the argument.
+    """
+    queries, bits = code_words(query_codes, k_bits, "query_codes")
+    database, database_bits = code_words(database_codes, k_bits, "database_codes")
+    if bits != database_bits:
+        raise InputError(f"query_codes have {bits} bits, database_codes {database_bits}; expected one length")
+    if min_shared < 1:
+        raise InputError(f"min_shared: {min_shared}; expected at least 1")
+    labels = [as_numpy(query_labels), as_numpy(database_labels)]
+    for values, rows, name in zip(
+        labels, (len(queries), len(database)), ("query_labels", "database_labels"), strict=True
+    ):
+        if values.ndim != 2 or len(values) != rows:
+            raise InputError(f"{name}: shape {values.shape}; expected a matrix with {rows} rows, as many as codes")
+        if not ((values == 0) | (values == 1)).all():
+            raise InputError(f"{name}: holds values other than 0 and 1")
+    columns = [values.shape[1] for values in labels]
+    if columns[0] != columns[1]:
+        raise InputError(f"query_labels have {columns[0]} labels, database_labels {columns[1]}; expected as many")
+    words = [as_words(pack(values)) for values in labels]
+    minimum = 1 if relevance else min_shared
+    return Task(
+        queries,
+        np.ascontiguousarray(database.T),
+        words[0],
+        np.ascontiguousarray(words[1].T),
+        bits,
+        minimum,
+        relevance,
+        (labels[0], labels[1]),
+    )
 
 
 def code_words(codes: Any, k_bits: int | None, name: str) -> tuple[np.ndarray, int]:
@@ -22,7 +113,7 @@ def code_words(codes: Any, k_bits: int | None, name: str) -> tuple[np.ndarray, i
     Raises:
         InputError: another shape, other values, no rows, or `k_bits` that the codes do not hold.
     """
-    codes = _as_numpy(codes)
+    codes = as_numpy(codes)
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise InputError(f"{name}: shape {codes.shape}; expected a matrix, a row a code")
     if len(codes) == 0:
@@ -43,22 +134,6 @@ def code_words(codes: Any, k_bits: int | None, name: str) -> tuple[np.ndarray, i
     return as_words(codes), k_bits
 
 
-def label_words(labels: Any, rows: int, name: str) -> tuple[np.ndarray, int]:
-    """Bring labels, 0/1 (rows, c), NumPy or torch, to words of 64 bits.
-
-    Returns:
-        uint64 (rows, words) and c.
-
-    Raises:
-        InputError: another shape or length, or other values.
-    """
-    labels = _as_numpy(labels)
-    if labels.ndim != 2 or len(labels) != rows:
-        raise InputError(f"{name}: shape {labels.shape}; expected a matrix with {rows} rows, as many as codes")
-    if not ((labels == 0) | (labels == 1)).all():
-        raise InputError(f"{name}: holds values other than 0 and 1")
-    return as_words(pack(labels)), labels.shape[1]
-
-
-def _as_numpy(values: Any) -> np.ndarray:
+def as_numpy(values: Any) -> np.ndarray:
+    """A NumPy array of what may be a torch tensor on any device."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

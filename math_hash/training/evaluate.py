@@ -71,9 +71,14 @@ def encode_rows(
 
 
 def retrieval_precision(
-    codes: RowCodes, labels: np.ndarray, query: np.ndarray, database: np.ndarray, directions=tuple(DIRECTIONS)
+    codes: RowCodes,
+    labels: np.ndarray,
+    query: np.ndarray,
+    database: np.ndarray,
+    directions: tuple[str, ...] = tuple(DIRECTIONS),
+    ties: str = "index",
 ) -> dict[str, float]:
-    """mAP over the whole database, ties by database order, for each direction."""
+    """mAP over the whole database for each direction."""
     return {
         direction: mean_average_precision(
             pack(codes.of(DIRECTIONS[direction][0], query)),
@@ -81,6 +86,7 @@ def retrieval_precision(
             labels[query],
             labels[database],
             k_bits=codes.bits["image"].shape[1],
+            ties=ties,
         )
         for direction in directions
     }
@@ -94,6 +100,7 @@ def evaluate(
     *,
     batch_size: int,
     num_workers: int,
+    ties: str = "index",
     progress: bool = False,
 ) -> tuple[RowCodes, dict[str, Any]]:
     """Encode queries and database and measure mAP in four directions.
@@ -112,16 +119,21 @@ def evaluate(
     unseen = split.database[~np.isin(split.database, np.concatenate([split.train, split.val]))]
     labels = folder.labels
     results = {
-        "mAP": retrieval_precision(codes, labels, split.query, split.database),
+        "mAP": retrieval_precision(codes, labels, split.query, split.database, ties=ties),
         "floor": random_floor(labels[split.query], labels[split.database]),
-        "mAP_without_training_rows": retrieval_precision(codes, labels, split.query, unseen) if len(unseen) else None,
+        "mAP_without_training_rows": retrieval_precision(codes, labels, split.query, unseen, ties=ties)
+        if len(unseen)
+        else None,
         "floor_without_training_rows": random_floor(labels[split.query], labels[unseen]) if len(unseen) else None,
         "queries": len(split.query),
         "database": len(split.database),
         "database_without_training_rows": len(unseen),
         "training_rows": len(split.train),
         "validation_rows": len(split.val),
-        "ties": "index",
+        "training_rows_in_database": True,
+        "ties": ties,
+        "normalizer": "lineage",
+        "top_k": None,
         "seconds": round(time.perf_counter() - start, 2),
     }
     return codes, results

@@ -1,0 +1,52 @@
+"""Whether a difference between two models is more than chance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from math_hash.errors import InputError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean difference of two models' per-query values, its 95 % interval, and a two-sided p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def paired_bootstrap(first: np.ndarray, second: np.ndarray, samples: int = 10_000, seed: int = 0) -> Difference:
+    """Compare two models on the same queries by resampling queries (Efron and Tibshirani 1993, chapter 13 and 16).
+
+    Args:
+        first, second: float (q,), a value a query, such as average precision; queries in the same order.
+        samples: bootstrap samples.
+        seed: of the resampling.
+
+    Returns:
+        The difference second - first. The p-value is twice the share of samples on the other side of 0, at least
+        2 / (samples + 1).
+
+    Raises:
+        InputError: the arrays differ in length or are empty.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
+        raise InputError(f"first, second: shapes {first.shape} and {second.shape}; expected one value a query in both")
+    differences = second - first
+    rng = np.random.default_rng(seed)
+    means = np.empty(samples)
+    block = max(1, 10_000_000 // len(differences))
+    for start in range(0, samples, block):
+        size = min(block, samples - start)
+        means[start : start + size] = differences[rng.integers(0, len(differences), (size, len(differences)))].mean(1)
+    tail = min((means <= 0).sum(), (means >= 0).sum())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Difference(float(differences.mean()), float(low), float(high), min(1.0, 2 * (tail + 1) / (samples + 1)))
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over seeds; the deviation of a single value is 0."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
