@@ -12,6 +12,7 @@ from math_hash.errors import InputError
 # labels of the queries (b, c) and of the database (n, c) -> gains (b, n), whole numbers >= 0
 Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
+_LARGEST_GAIN = 1000  # 2 to this power is still a float
 _BLOCK_BYTES = 64 << 20  # of gains that a caller's own relevance gives at once
 
 
@@ -44,14 +45,16 @@ class Task:
             part = slice(start, start + size)
             gains = np.asarray(self.relevance(query_labels[part], labels))
             expected = (len(query_labels[part]), self.rows)
-            if gains.shape != expected or not (gains >= 0).all() or (gains > 1000).any():
-                raise InputError(f"relevance: gave shape {gains.shape}; expected {expected}, whole numbers 0 to 1000")
+            if gains.shape != expected or not (gains >= 0).all() or (gains > _LARGEST_GAIN).any():
+                raise InputError(
+                    f"relevance: gave shape {gains.shape}; expected {expected}, whole numbers 0 to {_LARGEST_GAIN}"
+                )
             yield part, gains.astype(np.uint16)
 
     @property
     def most(self) -> int:
         """An upper bound of the gains."""
-        return 1000 if self.relevance else self.raw_labels[0].shape[1]
+        return _LARGEST_GAIN if self.relevance else int(self.raw_labels[0].sum(axis=1).max())
 
 
 def prepare(

@@ -18,6 +18,7 @@ LINEAGE, HITS, MIN = range(3)
 
 _compiled = numba.njit(cache=True, nogil=True)
 _M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+_32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _ONES, _1, _2, _4, _56 = np.uint64(0x0101010101010101), np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
 
 
@@ -60,13 +61,18 @@ def average_precision(
     """Average precision of each query, float64 (q,), and its number of relevant rows, int64 (q,)."""
     precision, relevant = np.zeros(len(queries)), np.zeros(len(queries), np.int64)
     n = database.shape[1]
-    harmonic = _harmonic(n)
+    harmonic, inverse = _harmonic(n)
     for q in numba.prange(len(queries)):
-        keys, gains = np.empty(n, np.uint16), np.empty(n, np.uint16)
+        keys = np.empty(n, np.uint16)  # of a row: twice its distance, plus one where it is relevant
         fill_distances(queries[q], database, keys)
-        _fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
-        for row in range(n):  # the key of a row: twice its distance, plus one where it is relevant
-            keys[row] = (keys[row] << 1) | np.uint16(gains[row] >= minimum)
+        if minimum == 1 and len(given) == 0 and len(labels) == 1:
+            for row in range(n):
+                keys[row] = (keys[row] << 1) | np.uint16((query_labels[q, 0] & labels[0, row]) != 0)
+        else:
+            gains = np.empty(n, np.uint16)
+            _fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
+            for row in range(n):
+                keys[row] = (keys[row] << 1) | np.uint16(gains[row] >= minimum)
         counts = _count(keys, k_bits)
         R = 0
         for distance in range(k_bits + 1):
@@ -74,7 +80,7 @@ def average_precision(
         relevant[q] = R
         if R:
             if ties == INDEX:
-                precision[q] = _precision_by_index(keys, counts, k_bits, R, top, normalizer)
+                precision[q] = _precision_by_index(keys, counts, k_bits, R, top, normalizer, inverse)
             elif ties == EXPECTED:
                 precision[q] = _expected_precision(counts, k_bits, R, top, normalizer, harmonic)
             else:
@@ -84,10 +90,12 @@ def average_precision(
 
 @_compiled
 def _harmonic(n):  # pragma: no cover - compiled
-    sums = np.zeros(n + 1)
+    """Sums 1 + 1/2 + ... + 1/i, and 1/i, for i from 0 (where both are 0) to n."""
+    sums, inverse = np.zeros(n + 1), np.zeros(n + 1)
     for i in range(1, n + 1):
-        sums[i] = sums[i - 1] + 1.0 / i
-    return sums
+        inverse[i] = 1.0 / i
+        sums[i] = sums[i - 1] + inverse[i]
+    return sums, inverse
 
 
 @_compiled
@@ -120,29 +128,46 @@ def _normalized(total, hits, R, top, normalizer):  # pragma: no cover - compiled
     return total / min(top, R)
 
 
+@numba.njit(inline="always")
+def _advance(key, places, inverse, steps, weights):  # pragma: no cover - compiled
+    """Take the next row: its precision where it is relevant, else 0."""
+    is_relevant, distance = np.uint64(key & 1), np.uint64(key >> 1)  # unsigned: no test for a negative index
+    place = places[distance] + steps[is_relevant]
+    places[distance] = place
+    return np.float64(np.int64(place >> _32)) * inverse[place & _LOW] * weights[is_relevant]
+
+
 @_compiled
-def _precision_by_index(keys, counts, k_bits, R, top, normalizer):  # pragma: no cover - compiled
-    rows, found = np.empty(k_bits + 1, np.int64), np.empty(k_bits + 1, np.int64)  # nearer rows, relevant ones of them
-    before, relevant_before = 0, 0
+def _precision_by_index(keys, counts, k_bits, R, top, normalizer, inverse):  # pragma: no cover - compiled
+    # a distance's rank so far in the low half of a word, relevant rows so far in the high half: one addition for both
+    places = np.empty(k_bits + 1, np.uint64)
+    steps = np.array([1, (1 << 32) | 1], np.uint64)  # of an irrelevant and of a relevant row
+    weights = np.array([0.0, 1.0])
+    before = np.uint64(0)
     for distance in range(k_bits + 1):
-        rows[distance], found[distance] = before, relevant_before
-        relevant_before += counts[2 * distance + 1]
-        before += counts[2 * distance] + counts[2 * distance + 1]
+        places[distance] = before
+        for relevant in range(2):
+            before += np.uint64(counts[2 * distance + relevant]) * steps[relevant]
     total, hits = 0.0, 0
     if top >= len(keys):
-        for row in range(len(keys)):
-            distance, is_relevant = keys[row] >> 1, keys[row] & 1
-            rows[distance] += 1
-            found[distance] += is_relevant
-            total += is_relevant * found[distance] / rows[distance]
-        return total / R
+        second, third, fourth = 0.0, 0.0, 0.0  # four sums in turn: an addition does not wait for the one before it
+        whole = len(keys) // 4 * 4
+        for row in range(0, whole, 4):
+            total += _advance(keys[row], places, inverse, steps, weights)
+            second += _advance(keys[row + 1], places, inverse, steps, weights)
+            third += _advance(keys[row + 2], places, inverse, steps, weights)
+            fourth += _advance(keys[row + 3], places, inverse, steps, weights)
+        for row in range(whole, len(keys)):
+            total += _advance(keys[row], places, inverse, steps, weights)
+        return (total + second + third + fourth) / R
     last_rank, last_relevant = _limits(R, top, normalizer)
     for row in range(len(keys)):
         distance, is_relevant = keys[row] >> 1, keys[row] & 1
-        rows[distance] += 1
-        found[distance] += is_relevant
-        if is_relevant and rows[distance] <= last_rank and found[distance] <= last_relevant:
-            total += found[distance] / rows[distance]
+        place = places[distance] + steps[is_relevant]
+        places[distance] = place
+        rank, found = np.int64(place & _LOW), np.int64(place >> _32)
+        if is_relevant and rank <= last_rank and found <= last_relevant:
+            total += found / rank
             hits += 1
     return _normalized(total, hits, R, top, normalizer)
 
@@ -245,7 +270,8 @@ def all_metrics(
     q_count, n, cuts = len(queries), database.shape[1], len(at)
     precision, graded, at_cut = np.zeros((q_count, 2)), np.zeros(q_count), np.zeros((q_count, 4, cuts))
     within, relevant = np.zeros((q_count, 2, k_bits + 1), np.int64), np.zeros(q_count, np.int64)
-    harmonic = _harmonic(n)
+    harmonic, inverse = _harmonic(n)
+    worth = 2.0 ** np.arange(most + 1) - 1.0  # of a gain, in DCG
     for q in numba.prange(q_count):
         distances, gains = np.empty(n, np.uint16), np.empty(n, np.uint16)
         fill_distances(queries[q], database, distances)
@@ -265,7 +291,7 @@ def all_metrics(
             within[q, 0, distance], within[q, 1, distance] = N, R
         relevant[q] = R
         if ties == EXPECTED:
-            found = _expected_sums(table, minimum, at, discount, at_cut[q], harmonic)
+            found = _expected_sums(table, minimum, at, discount, at_cut[q], harmonic, worth)
             if R:
                 precision[q, 0] = _expected_precision(counts, k_bits, R, n, LINEAGE, harmonic)
                 precision[q, 1] = _expected_precision(counts, k_bits, R, top, normalizer, harmonic)
@@ -274,10 +300,12 @@ def all_metrics(
                 ranked = _rank_by_index(distances, gains, counts, k_bits)
             else:
                 ranked = _rank_by_gain(table, n, ties == OPTIMISTIC)
-            found = _ranked_sums(ranked, minimum, at, discount, at_cut[q], precision[q], R, top, normalizer)
+            found = _ranked_sums(
+                ranked, minimum, at, discount, at_cut[q], precision[q], R, top, normalizer, inverse, worth
+            )
         if R:
             graded[q] = found / R
-        ideal = _ideal_gain(by_gain, at, discount)
+        ideal = _ideal_gain(by_gain, at, discount, worth)
         for cut in range(cuts):
             depth = min(at[cut], n)
             at_cut[q, 1, cut] = at_cut[q, 0, cut] / R if R else 0.0
@@ -290,14 +318,14 @@ def all_metrics(
 @_compiled
 def _rank_by_index(distances, gains, counts, k_bits):  # pragma: no cover - compiled
     """Gains in the order of the ranking, ties by database order: a counting sort."""
-    place = np.zeros(k_bits + 2, np.int64)
+    place = np.zeros(k_bits + 2, np.uint64)
     for distance in range(k_bits + 1):
-        place[distance + 1] = place[distance] + counts[2 * distance] + counts[2 * distance + 1]
+        place[distance + 1] = place[distance] + np.uint64(counts[2 * distance] + counts[2 * distance + 1])
     ranked = np.empty(len(gains), np.uint16)
     for row in range(len(gains)):
         distance = distances[row]
         ranked[place[distance]] = gains[row]
-        place[distance] += 1
+        place[distance] += _1
     return ranked
 
 
@@ -315,36 +343,47 @@ def _rank_by_gain(table, n, best):  # pragma: no cover - compiled
 
 
 @_compiled
-def _ranked_sums(ranked, minimum, at, discount, at_cut, precision, R, top, normalizer):  # pragma: no cover - compiled
+def _ranked_sums(
+    ranked, minimum, at, discount, at_cut, precision, R, top, normalizer, inverse, worth
+):  # pragma: no cover - compiled
     """Walk down a ranking. Fills sums at the cut-offs and both APs; returns the sum of ACG at the relevant rows."""
     last_rank, last_relevant = _limits(R, top, normalizer)
-    n, cut = len(ranked), 0
+    n, cut, rank = len(ranked), 0, 0
     found, gained, discounted = 0, 0, 0.0
     total, graded, cut_total, hits = 0.0, 0.0, 0.0, 0
-    for rank in range(1, n + 1):
-        gain = ranked[rank - 1]
+    while rank < n and cut < len(at):  # down to the last cut-off
+        gain = ranked[rank]
+        rank += 1
+        found += gain >= minimum
         gained += gain
+        discounted += worth[gain] * discount[rank - 1]
         if gain >= minimum:
-            found += 1
-            here = found / rank
-            total += here
-            graded += gained / rank
+            total += found * inverse[rank]
+            graded += gained * inverse[rank]
             if rank <= last_rank and found <= last_relevant:
-                cut_total += here
+                cut_total += found * inverse[rank]
                 hits += 1
-        if cut < len(at):
-            discounted += (2.0**gain - 1.0) * discount[rank - 1]
-            if rank == at[cut] or rank == n:
-                while cut < len(at) and (at[cut] == rank or rank == n):
-                    at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = found, discounted, gained
-                    cut += 1
+        while cut < len(at) and (at[cut] == rank or rank == n):
+            at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = found, discounted, gained
+            cut += 1
+    for place in range(rank, n):  # the rest, without a branch that depends on relevance
+        gain, weight = ranked[place], inverse[place + 1]
+        is_relevant = np.int64(gain >= minimum)
+        found += is_relevant
+        gained += gain
+        here = (is_relevant * found) * weight
+        total += here
+        graded += (is_relevant * gained) * weight
+        if place < last_rank and found <= last_relevant:
+            cut_total += here
+            hits += is_relevant
     if R:
         precision[0], precision[1] = total / R, _normalized(cut_total, hits, R, top, normalizer)
     return graded
 
 
 @_compiled
-def _expected_sums(table, minimum, at, discount, at_cut, harmonic):  # pragma: no cover - compiled
+def _expected_sums(table, minimum, at, discount, at_cut, harmonic, worth):  # pragma: no cover - compiled
     """As `_ranked_sums`, in expectation over the orders within ties; the APs are computed elsewhere."""
     cut, N = 0, 0
     found, gained, discounted, graded = 0.0, 0.0, 0.0, 0.0
@@ -355,7 +394,7 @@ def _expected_sums(table, minimum, at, discount, at_cut, harmonic):  # pragma: n
             rows = table[distance, gain]
             n += rows
             gain_all += rows * gain
-            power += rows * (2.0**gain - 1.0)
+            power += rows * worth[gain]
             if gain >= minimum:
                 r += rows
                 gain_relevant += rows * gain
@@ -383,7 +422,7 @@ def _expected_sums(table, minimum, at, discount, at_cut, harmonic):  # pragma: n
 
 
 @_compiled
-def _ideal_gain(by_gain, at, discount):  # pragma: no cover - compiled
+def _ideal_gain(by_gain, at, discount, worth):  # pragma: no cover - compiled
     """Discounted gain of the best possible ranking at each cut-off."""
     ideal, cut, rank, total = np.zeros(len(at)), 0, 0, 0.0
     for gain in range(len(by_gain) - 1, -1, -1):
@@ -391,7 +430,7 @@ def _ideal_gain(by_gain, at, discount):  # pragma: no cover - compiled
             if cut == len(at):
                 return ideal
             rank += 1
-            total += (2.0**gain - 1.0) * discount[rank - 1]
+            total += worth[gain] * discount[rank - 1]
             while cut < len(at) and at[cut] == rank:
                 ideal[cut] = total
                 cut += 1
