@@ -57,10 +57,10 @@ def read_export(path: str | Path, protocol: str | None = None) -> Export:
         InputError: the file is missing or damaged, lacks a key, or its arrays do not fit together.
     """
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a .mat export with {', '.join(_KEYS)}")
     try:
         content = scipy.io.loadmat(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; expected a .mat export with {', '.join(_KEYS)}") from error
     except Exception as error:  # SciPy raises many kinds on damaged files
         raise InputError(f"{path}: not a readable .mat file ({error})") from error
     missing = [key for key in _KEYS if key not in content]

@@ -65,11 +65,12 @@ def average_precision(
     for q in numba.prange(len(queries)):
         keys = np.empty(n, np.uint16)  # of a row: twice its distance, plus one where it is relevant
         fill_distances(queries[q], database, keys)
-        if minimum == 1 and len(given) == 0 and len(labels) == 1:
+        one_word = minimum == 1 and len(given) == 0 and len(labels) == 1
+        gains = np.empty(0 if one_word else n, np.uint16)
+        if one_word:
             for row in range(n):
                 keys[row] = (keys[row] << 1) | np.uint16((query_labels[q, 0] & labels[0, row]) != 0)
         else:
-            gains = np.empty(n, np.uint16)
             _fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
             for row in range(n):
                 keys[row] = (keys[row] << 1) | np.uint16(gains[row] >= minimum)
@@ -111,6 +112,18 @@ def _count(keys, k_bits):  # pragma: no cover - compiled
     for row in range(whole, len(keys)):
         tables[0, keys[row]] += 1
     return tables[0] + tables[1] + tables[2] + tables[3]
+
+
+@_compiled
+def _count_gains(distances, gains, k_bits, most):  # pragma: no cover - compiled
+    """Rows of each distance and gain, int64 (k + 1, most + 1); two tables in turn, as in `_count`."""
+    tables = np.zeros((2, k_bits + 1, most + 1), np.int64)
+    for row in range(0, len(gains) - 1, 2):
+        tables[0, distances[row], gains[row]] += 1
+        tables[1, distances[row + 1], gains[row + 1]] += 1
+    if len(gains) % 2:
+        tables[0, distances[-1], gains[-1]] += 1
+    return tables[0] + tables[1]
 
 
 @_compiled
@@ -272,13 +285,13 @@ def all_metrics(
     within, relevant = np.zeros((q_count, 2, k_bits + 1), np.int64), np.zeros(q_count, np.int64)
     harmonic, inverse = _harmonic(n)
     worth = 2.0 ** np.arange(most + 1) - 1.0  # of a gain, in DCG
+    discounts = np.zeros(len(discount) + 1)
+    discounts[1:] = np.cumsum(discount)
     for q in numba.prange(q_count):
         distances, gains = np.empty(n, np.uint16), np.empty(n, np.uint16)
         fill_distances(queries[q], database, distances)
         _fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
-        table = np.zeros((k_bits + 1, most + 1), np.int64)  # rows of each distance and gain
-        for row in range(n):
-            table[distances[row], gains[row]] += 1
+        table = _count_gains(distances, gains, k_bits, most)
         counts = np.zeros(2 * k_bits + 2, np.int64)
         by_gain = np.zeros(most + 1, np.int64)
         N, R = 0, 0
@@ -291,7 +304,7 @@ def all_metrics(
             within[q, 0, distance], within[q, 1, distance] = N, R
         relevant[q] = R
         if ties == EXPECTED:
-            found = _expected_sums(table, minimum, at, discount, at_cut[q], harmonic, worth)
+            found = _expected_sums(table, minimum, at, discounts, at_cut[q], harmonic, worth)
             if R:
                 precision[q, 0] = _expected_precision(counts, k_bits, R, n, LINEAGE, harmonic)
                 precision[q, 1] = _expected_precision(counts, k_bits, R, top, normalizer, harmonic)
@@ -305,7 +318,7 @@ def all_metrics(
             )
         if R:
             graded[q] = found / R
-        ideal = _ideal_gain(by_gain, at, discount, worth)
+        ideal = _ideal_gain(by_gain, at, discounts, worth)
         for cut in range(cuts):
             depth = min(at[cut], n)
             at_cut[q, 1, cut] = at_cut[q, 0, cut] / R if R else 0.0
@@ -347,43 +360,50 @@ def _ranked_sums(
     ranked, minimum, at, discount, at_cut, precision, R, top, normalizer, inverse, worth
 ):  # pragma: no cover - compiled
     """Walk down a ranking. Fills sums at the cut-offs and both APs; returns the sum of ACG at the relevant rows."""
-    last_rank, last_relevant = _limits(R, top, normalizer)
-    n, cut, rank = len(ranked), 0, 0
+    n, rank = len(ranked), 0
     found, gained, discounted = 0, 0, 0.0
-    total, graded, cut_total, hits = 0.0, 0.0, 0.0, 0
-    while rank < n and cut < len(at):  # down to the last cut-off
-        gain = ranked[rank]
-        rank += 1
-        found += gain >= minimum
-        gained += gain
-        discounted += worth[gain] * discount[rank - 1]
-        if gain >= minimum:
-            total += found * inverse[rank]
-            graded += gained * inverse[rank]
-            if rank <= last_rank and found <= last_relevant:
-                cut_total += found * inverse[rank]
-                hits += 1
-        while cut < len(at) and (at[cut] == rank or rank == n):
-            at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = found, discounted, gained
-            cut += 1
-    for place in range(rank, n):  # the rest, without a branch that depends on relevance
+    total, graded = 0.0, 0.0
+    for cut in range(len(at)):
+        end = min(at[cut], n)
+        for place in range(rank, end):
+            gain, weight = ranked[place], inverse[place + 1]
+            is_relevant = np.int64(gain >= minimum)  # multiplied, not branched on: it has no pattern to predict
+            found += is_relevant
+            gained += gain
+            discounted += worth[gain] * discount[place]
+            total += (is_relevant * found) * weight
+            graded += (is_relevant * gained) * weight
+        rank = max(rank, end)
+        at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = found, discounted, gained
+    for place in range(rank, n):  # the same below the last cut-off, where nothing is discounted
         gain, weight = ranked[place], inverse[place + 1]
         is_relevant = np.int64(gain >= minimum)
         found += is_relevant
         gained += gain
-        here = (is_relevant * found) * weight
-        total += here
+        total += (is_relevant * found) * weight
         graded += (is_relevant * gained) * weight
-        if place < last_rank and found <= last_relevant:
-            cut_total += here
-            hits += is_relevant
     if R:
-        precision[0], precision[1] = total / R, _normalized(cut_total, hits, R, top, normalizer)
+        precision[0] = total / R
+        precision[1] = _precision_at_top(ranked, minimum, R, top, normalizer, inverse)
     return graded
 
 
 @_compiled
-def _expected_sums(table, minimum, at, discount, at_cut, harmonic, worth):  # pragma: no cover - compiled
+def _precision_at_top(ranked, minimum, R, top, normalizer, inverse):  # pragma: no cover - compiled
+    """AP with a cut-off, from the top of a ranking."""
+    last_rank, last_relevant = _limits(R, top, normalizer)
+    total, found = 0.0, 0
+    for place in range(min(last_rank, len(ranked))):
+        if ranked[place] >= minimum:
+            found += 1
+            total += found * inverse[place + 1]
+            if found == last_relevant:
+                break
+    return _normalized(total, found, R, top, normalizer)
+
+
+@_compiled
+def _expected_sums(table, minimum, at, discounts, at_cut, harmonic, worth):  # pragma: no cover - compiled
     """As `_ranked_sums`, in expectation over the orders within ties; the APs are computed elsewhere."""
     cut, N = 0, 0
     found, gained, discounted, graded = 0.0, 0.0, 0.0, 0.0
@@ -405,34 +425,25 @@ def _expected_sums(table, minimum, at, discount, at_cut, harmonic, worth):  # pr
         graded += (r / n * gained + gain_relevant / n) * inverse
         if n > 1:
             graded += (r * gain_all - gain_relevant) / (n * (n - 1)) * (n - (N + 1) * inverse)
-        done = 0
         while cut < len(at) and (at[cut] <= N + n or N + n == total):
             m = min(at[cut] - N, n)
-            for j in range(done, m):
-                discounted += power / n * discount[N + j]
-            done = m
             at_cut[0, cut], at_cut[3, cut] = found + r * m / n, gained + gain_all * m / n
-            at_cut[2, cut] = discounted
+            at_cut[2, cut] = discounted + power / n * (discounts[N + m] - discounts[N])
             cut += 1
         if cut < len(at):
-            for j in range(done, n):
-                discounted += power / n * discount[N + j]
+            discounted += power / n * (discounts[N + n] - discounts[N])
         N, found, gained = N + n, found + r, gained + gain_all
     return graded
 
 
 @_compiled
-def _ideal_gain(by_gain, at, discount, worth):  # pragma: no cover - compiled
-    """Discounted gain of the best possible ranking at each cut-off."""
-    ideal, cut, rank, total = np.zeros(len(at)), 0, 0, 0.0
-    for gain in range(len(by_gain) - 1, -1, -1):
-        for _ in range(by_gain[gain]):
-            if cut == len(at):
-                return ideal
-            rank += 1
-            total += worth[gain] * discount[rank - 1]
-            while cut < len(at) and at[cut] == rank:
-                ideal[cut] = total
-                cut += 1
-    ideal[cut:] = total
+def _ideal_gain(by_gain, at, discounts, worth):  # pragma: no cover - compiled
+    """Discounted gain of the best possible ranking at each cut-off; `discounts` are sums over the first ranks."""
+    ideal = np.zeros(len(at))
+    for cut in range(len(at)):
+        rank, depth = 0, min(at[cut], len(discounts) - 1)
+        for gain in range(len(by_gain) - 1, 0, -1):
+            end = min(rank + by_gain[gain], depth)
+            ideal[cut] += worth[gain] * (discounts[end] - discounts[rank])
+            rank = end
     return ideal

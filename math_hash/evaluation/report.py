@@ -221,7 +221,8 @@ def _bits(evaluation: Evaluation) -> Figure:
 
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}td,th{padding:.3rem .7rem;text-align:right}
+table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+td,th{padding:.3rem .7rem;text-align:right;white-space:nowrap}
 td:first-child,th:first-child{text-align:left}thead{border-bottom:2px solid #222}
 tbody tr:nth-child(odd){background:#f4f4f4}
 img{max-width:100%}.warning{background:#fff1c4;padding:.4rem .8rem}code{font-size:.9em}"""
