@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 import zipfile
 
 import pytest
@@ -18,7 +19,9 @@ def archive(model):
     """The model as a TorchScript module, the form in which OpenAI publishes CLIP."""
     images, ids = torch.ones(2, 3, 32, 32), torch.zeros(2, 24, dtype=torch.long)
     inputs = {"forward": (images, ids), "encode_image": (images,), "encode_text": (ids,)}
-    return torch.jit.trace_module(copy.deepcopy(model), inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of what it fixes, and of being deprecated
+        return torch.jit.trace_module(copy.deepcopy(model), inputs)
 
 
 def write_weights(model, path, form):

@@ -44,7 +44,7 @@ def test_from_photographs_to_codes(photographs, tmp_path, monkeypatch, capsys):
     assert "random codes" in printed
     results = json.loads((run / "results.json").read_text())
     assert results["protocol"] == "flickr25k (partial)"
-    assert 0.5 < results["floor"] < 0.65  # MIRFlickr's rows share labels often
+    assert 0.4 < results["floor"] < 0.65  # rows of MIRFlickr share labels often
     assert min(results["mAP"].values()) > results["floor"] - 0.03
 
     model = math_hash.load_model(run)
