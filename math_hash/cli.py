@@ -104,6 +104,10 @@ def _evaluate_exports(flags: dict, ties: str) -> None:
     for evaluation in evaluations:
         for line in evaluation.record["warnings"]:
             print(f"warning: {evaluation.export.name}: {line}")
+        if empty := evaluation.metrics["image->text"].without_relevant:
+            print(
+                f"{evaluation.export.name}: {empty} queries have no relevant row (--no-relevant {flags['no_relevant']})"
+            )
     for found in report.differences(evaluations):
         print(
             f"{found['second']} against {found['first']}, {found['direction']}: {found['difference']:+.4f} "

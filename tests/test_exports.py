@@ -74,6 +74,17 @@ def test_codes_that_know_nothing_are_warned_of(tmp_path, capsys):
     assert 'class="warning"' in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_queries_without_relevant_rows_are_told(tmp_path, capsys):
+    labels = np.zeros((20, 4), np.uint8)
+    labels[:17, 0] = 1
+    path = write_export(tmp_path / "a.mat", q_l=labels)
+    arguments = ["evaluate", str(path), "--output", str(tmp_path / "report")]
+    assert main(arguments) == 0
+    assert "3 queries have no relevant row (--no-relevant zero)" in capsys.readouterr().out
+    assert main([*arguments, "--no-relevant", "error"]) == 2
+    assert "3 of 20 queries have no relevant row, first row 17" in capsys.readouterr().err
+
+
 def test_results_of_different_protocols_are_not_set_side_by_side(tmp_path, capsys):
     first, second = write_export(tmp_path / "a.mat"), write_export(tmp_path / "b.mat", rows=(20, 80))
     arguments = ["evaluate", str(first), str(second), "--output", str(tmp_path / "report")]
