@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import torch
 import yaml
+from conftest import tiny_clip
+from test_released import released_state
 
 import math_hash
 from math_hash.cli import main_py
@@ -202,3 +205,21 @@ def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tmp_pa
         launch(2, [*arguments, "--save-dir", str(tmp_path / f"two{queries}")])
         for name, value in exported(tmp_path / f"one{queries}").items():
             assert (value == exported(tmp_path / f"two{queries}")[name]).all(), name
+
+
+def test_mixed_precision_trains_and_is_evaluated_in_full_precision(tiny_flags):
+    launch(1, ["--is-train", *tiny_flags, "--precision", "bf16"])
+    folder = run_folder(tiny_flags)
+    assert all(np.isfinite(record["loss"]) for record in metrics(folder))
+    data, split = read_dataset(Path(tiny_flags[1]) / "tiny"), split_rows(60, 10, 40, 9)
+    texts = math_hash.load_model(folder).encode_text([data.captions[row] for row in split.query], output="bits")
+    assert (texts == (exported(folder)["q_txt"] > 0)).all()
+
+
+def test_a_released_checkpoint_is_evaluated_like_an_own_model(tiny_flags, tmp_path, capsys):
+    clip = tiny_clip()
+    clip.positional_embedding.data = torch.cat([clip.positional_embedding.data, torch.randn(16, 64)])
+    torch.save(released_state(clip), tmp_path / "model.pth")
+    assert main_py([*tiny_flags, "--k-bits", "20", "--pretrained", str(tmp_path / "model.pth")]) == 0
+    assert "epoch chosen on unknown" in capsys.readouterr().out
+    assert (run_folder(tiny_flags) / "PR_curve" / "MATH-tiny-20.mat").exists()
