@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.evaluation import kernels
+from math_hash.evaluation import kernels, metric_kernels
 from math_hash.evaluation.inputs import Relevance, Task, prepare
 
 TIES = {
@@ -190,7 +190,7 @@ def ranking_metrics(
     normal, tie = _rules(normalizer, ties, no_relevant)
     discount = 1 / np.log2(np.arange(2, min(at[-1], task.rows) + 2))
     parts = [
-        kernels.all_metrics(
+        metric_kernels.all_metrics(
             task.queries[part], task.database, task.query_labels[part], task.labels, gains,
             task.k_bits, task.minimum, top, normal, tie, task.most, at, discount,
         )
