@@ -3,6 +3,6 @@
 from math_hash.encoders.clip import ClipEncoder
 from math_hash.encoders.features import Features
 from math_hash.encoders.precomputed import PrecomputedEncoder
-from math_hash.encoders.weights import encoder_from_openai, open_encoder
+from math_hash.encoders.weights import encoder_from_openai, named_architecture, open_encoder
 
-__all__ = ["ClipEncoder", "Features", "PrecomputedEncoder", "encoder_from_openai", "open_encoder"]
+__all__ = ["ClipEncoder", "Features", "PrecomputedEncoder", "encoder_from_openai", "named_architecture", "open_encoder"]

@@ -39,8 +39,7 @@ def open_encoder(
             )
         return encoder_from_openai(read_state_dict(clip_path), resolution, clip_path)
 
-    architecture = _architecture(encoder)
-    architecture["vision_cfg"]["image_size"] = resolution
+    architecture = named_architecture(encoder, resolution)
     if weights == "none":
         return ClipEncoder(architecture)
     if weights and os.path.isfile(weights):
@@ -102,15 +101,22 @@ def load_clip(model: ClipEncoder, state: dict[str, Tensor], source: str | Path) 
         raise InputError(f"{source}: these weights do not fit the encoder ({reason})") from error
 
 
-def _architecture(name: str) -> dict[str, Any]:
+def named_architecture(name: str, resolution: int) -> dict[str, Any]:
+    """The configuration of an open_clip model, or of "demo", for an input of `resolution` pixels.
+
+    Raises:
+        InputError: no model has that name.
+    """
     if name == "demo":
-        return json.loads((files("math_hash") / "encoders" / "demo.json").read_text())
-    architecture = open_clip.get_model_config(name) if "/" not in name and ":" not in name else None
+        architecture = json.loads((files("math_hash") / "encoders" / "demo.json").read_text())
+    else:
+        architecture = open_clip.get_model_config(name) if "/" not in name and ":" not in name else None
     if architecture is None:
         raise InputError(
             f"--encoder {name}: not an open_clip model; names are such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
             "(open_clip.list_models() has all), or demo"
         )
+    architecture["vision_cfg"]["image_size"] = resolution
     return architecture
 
 

@@ -1,6 +1,5 @@
 """What training and evaluation have in common before they start: data, split, model."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +16,11 @@ from math_hash.data import (
     read_dataset,
     split_rows,
 )
-from math_hash.encoders import ClipEncoder, PrecomputedEncoder, open_encoder
+from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
 from math_hash.errors import InputError
 from math_hash.loading import load_model
 from math_hash.methods import method_options
 from math_hash.model import HashModel
-
-logger = logging.getLogger("math_hash")
 
 
 @dataclass
@@ -130,8 +127,8 @@ def open_trained(config: Config) -> HashModel:
     ):
         if wanted != found:
             raise InputError(f"--pretrained {config.pretrained}: trained with {flag} {found}, not {wanted}")
-    if config.encoder and config.pretrained and isinstance(model.encoder, ClipEncoder):
-        wanted = open_encoder("", config.encoder, "none", model.encoder.resolution).architecture
-        if wanted != model.encoder.architecture:
-            raise InputError(f"--pretrained {config.pretrained}: its encoder is not {config.encoder}")
+    encoder = model.encoder
+    named = config.encoder and isinstance(encoder, ClipEncoder)
+    if named and named_architecture(config.encoder, encoder.resolution) != encoder.architecture:
+        raise InputError(f"--pretrained {config.pretrained}: its encoder is not {config.encoder}")
     return model
