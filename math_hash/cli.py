@@ -9,7 +9,7 @@ from pathlib import Path
 
 from math_hash.config import Config, add_flags, flag_of, make_config
 from math_hash.errors import InputError, exit_code
-from math_hash.files import sha256, write_text
+from math_hash.files import read_json, sha256, write_text
 
 _TRAIN_HELP = """\
 Train a model on a dataset and evaluate it. A first run that needs no download:
@@ -172,7 +172,7 @@ def _evaluate(config: Config, accelerator) -> None:
     earlier = Path(config.pretrained) / RESULTS
     selection = {"selected_on": "unknown", "selected_epoch": None}
     if earlier.is_file():
-        found = json.loads(earlier.read_text())
+        found = read_json(earlier)
         selection = {name: found.get(name) for name in selection}
     _report(config, accelerator, data, folder, selection)
 

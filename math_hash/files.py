@@ -1,12 +1,13 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from math_hash.errors import InputError
 
@@ -76,6 +77,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); delete it or make it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object; delete it or make it again")
+    return content
 
 
 def sha256(path: str | Path) -> str:

@@ -146,6 +146,14 @@ def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
+def test_a_damaged_record_of_a_run(capsys, tiny_flags, tmp_path):
+    assert main_py(["--is-train", *tiny_flags]) == 0
+    run = run_folder(tiny_flags)
+    (run / "results.json").write_text('{"selected_on": ')
+    again = [*tiny_flags, "--pretrained", str(run), "--save-dir", str(tmp_path / "again")]
+    refused(capsys, again, r"results\.json: not readable as JSON")
+
+
 def test_a_full_disk_while_saving_leaves_the_last_state_whole(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "3"]
     assert main_py(arguments) == 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from math_hash.data.mat import read_labels, read_strings, write_mat
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, sha256, write_text
+from math_hash.files import atomic_folder, read_json, sha256, write_text
 
 MANIFEST = "manifest.json"
 
@@ -85,21 +85,9 @@ def read_dataset(
         raise InputError(
             f"{folder / label_file}: row {without[0]} has no label ({len(without)} such rows); every row needs one"
         )
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}
     root = Path(image_root) if image_root else folder / manifest.get("image_root", "")
     return DatasetFolder(folder, images, captions, labels, label_texts, root, manifest)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); build the dataset again") from error
-    if not isinstance(manifest, dict):
-        raise InputError(f"{path}: expected a JSON object; build the dataset again")
-    return manifest
 
 
 def write_dataset(

@@ -1,7 +1,6 @@
 """Evaluating the releases' `.mat` exports: codes and labels of queries and database, with no model at hand."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,16 @@ from math_hash.codes import pack
 from math_hash.errors import InputError
 from math_hash.evaluation.floor import floor_warning, normalized_score, random_floor
 from math_hash.evaluation.ranking import RankingMetrics, ranking_metrics
-from math_hash.protocols import OWN, protocol_of
+from math_hash.files import read_json
+from math_hash.protocols import protocol_of
 
 DIRECTIONS = {
-    "image->text": ("img", "txt"),
-    "text->image": ("txt", "img"),
-    "image->image": ("img", "img"),
-    "text->text": ("txt", "txt"),
+    "image->text": ("image", "text"),
+    "text->image": ("text", "image"),
+    "image->image": ("image", "image"),
+    "text->text": ("text", "text"),
 }
+_SHORT = {"image": "img", "text": "txt"}  # in the keys of an export
 _KEYS = ("q_img", "q_txt", "r_img", "r_txt", "q_l", "r_l")
 # what two results must have in common to be compared
 _SAME = (
@@ -86,13 +87,8 @@ def read_export(path: str | Path, protocol: str | None = None) -> Export:
 
 
 def _origin(path: Path, protocol: str | None, query_labels: np.ndarray, database_labels: np.ndarray) -> dict[str, Any]:
-    known = {}
     beside = path.parent.parent / "results.json"
-    if path.parent.name == "PR_curve" and beside.is_file():
-        try:
-            known = json.loads(beside.read_text())
-        except ValueError as error:
-            raise InputError(f"{beside}: not readable as JSON ({error}); delete it to go on without it") from error
+    known = read_json(beside) if path.parent.name == "PR_curve" and beside.is_file() else {}
     digest = hashlib.sha256()
     for labels in (query_labels, database_labels):
         digest.update(str(labels.shape).encode())
@@ -101,7 +97,7 @@ def _origin(path: Path, protocol: str | None, query_labels: np.ndarray, database
     found = re.fullmatch(r"(.+)-(.+)-(\d+)", path.stem)
     return {
         "method": known.get("method", found[1] if found else path.stem),
-        "protocol": protocol or known.get("protocol") or protocol_of(*sizes) or OWN,
+        "protocol": protocol or known.get("protocol") or protocol_of(*sizes),
         "split_seed": known.get("split_seed"),
         "queries": sizes[0],
         "database": sizes[1],
@@ -134,8 +130,8 @@ def evaluate_export(
     """
     metrics = {
         direction: ranking_metrics(
-            export.codes[f"q_{asked}"],
-            export.codes[f"r_{found}"],
+            export.codes[f"q_{_SHORT[asked]}"],
+            export.codes[f"r_{_SHORT[found]}"],
             export.query_labels,
             export.database_labels,
             k_bits=export.k_bits,

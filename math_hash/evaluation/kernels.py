@@ -124,6 +124,7 @@ def limits(R, top, normalizer):  # pragma: no cover - compiled
 
 @compiled
 def normalized(total, hits, R, top, normalizer):  # pragma: no cover - compiled
+    """AP from the sum of precisions at `hits` relevant rows."""
     if normalizer == HITS:
         return total / hits if hits else 0.0
     return total / min(top, R)
@@ -239,8 +240,7 @@ def _expected_hits(total, n, r, m, N, C, harmonic):  # pragma: no cover - compil
     for h in range(max(0, m - (n - r)), min(r, m) + 1):
         if C + h:
             chance = math.exp(_log_choose(r, h) + _log_choose(n - r, m - h) - _log_choose(n, m))
-            inside = _tie_sum(m, h, m, N, C, harmonic) if m else 0.0
-            expected += chance * (total + inside) / (C + h)
+            expected += chance * (total + _tie_sum(m, h, m, N, C, harmonic)) / (C + h)
     return expected
 
 
