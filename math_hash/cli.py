@@ -65,12 +65,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "evaluate":
             _add_export_flags(command)
         add_flags(command)
+    _add_dataset_commands(commands)
     flags = vars(parser.parse_args(arguments))
+    if flags["command"] == "dataset":
+        return exit_code(lambda: _dataset(flags))
     flags["is_train"] = flags.pop("command") == "train" or None
     exports = {name: flags.pop(name) for name in _EXPORT_FLAGS if name in flags}
     if exports.get("codes"):
         return exit_code(lambda: _evaluate_exports(exports, flags["ties"] or "index"))
     return exit_code(lambda: _run(flags))
+
+
+def _add_dataset_commands(commands) -> None:
+    group = commands.add_parser("dataset", help="check a dataset's folder, or look at it")
+    actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
+    texts = {
+        "check": "Check a dataset's folder: lengths, 0/1 labels, sums, every picture. Prints a summary and writes it "
+        "into manifest.json; unusable pictures are listed in rejected.tsv.",
+        "show": "Draw rows of a dataset with their texts and labels, as one picture.",
+    }
+    for name, text in texts.items():
+        action = actions.add_parser(name, help=text.split(":")[0].split(",")[0].rstrip("."), description=text)
+        action.add_argument("folder", type=Path, help="folder with index.mat, caption.mat, label.mat and label_t.mat")
+        action.add_argument("--image-root", default="", help="what image paths start from (default: as recorded)")
+        action.add_argument("--allow-unlabelled", action="store_true", help="rows may lack a label")
+        if name == "check":
+            levels = "decode each picture, or only see that it is there"
+            action.add_argument("--check", choices=("full", "fast"), default="full", help=levels)
+        else:
+            action.add_argument("--output", type=Path, help="picture to write (default: <folder>.png)")
+            action.add_argument("--rows", type=int, default=24, help="how many rows (24)")
+            action.add_argument("--seed", type=int, default=1, help="of the choice of rows (1)")
+
+
+def _dataset(flags: dict) -> None:
+    if flags["action"] == "check":
+        from math_hash.data.building import check_dataset
+
+        print(check_dataset(flags["folder"], flags["image_root"], flags["check"], flags["allow_unlabelled"]))
+        return
+    import numpy as np
+
+    from math_hash.data import read_dataset
+    from math_hash.retrieval.contact_sheet import draw_rows
+
+    folder = read_dataset(flags["folder"], image_root=flags["image_root"], allow_unlabelled=flags["allow_unlabelled"])
+    rows = np.random.default_rng(flags["seed"]).permutation(len(folder))[: flags["rows"]]
+    output = flags["output"] or Path(f"{flags['folder']}.png")
+    draw_rows(output, folder, np.sort(rows))
+    print(f"{len(rows)} of {len(folder)} rows: {output}")
 
 
 _EXPORT_FLAGS = ("codes", "output", "top_k", "normalizer", "no_relevant", "min_shared", "protocol", "allow_different")
@@ -151,8 +194,13 @@ def _resumed(flags: dict) -> Config:
 def _train(config: Config, accelerator) -> None:
     from math_hash.training import loop
     from math_hash.training.plots import plot_history
+    from math_hash.training.setup import open_data, with_usable_method
 
-    run, data = loop.train(config, accelerator)
+    data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    wanted, config = config.method, with_usable_method(config, data)
+    if config.method != wanted and accelerator.is_main_process:
+        print(f"note: {config.dataset} has no labels, which {wanted} needs; training {config.method} instead")
+    run = loop.train(config, accelerator, data)
     selection = {"selected_on": config.select_on, "selected_epoch": loop.best_epoch(run)}
     _report(replace(config, pretrained=str(run.path)), accelerator, data, run.path, selection)
     if accelerator.is_main_process:
@@ -165,9 +213,10 @@ def _evaluate(config: Config, accelerator) -> None:
     from accelerate.utils import broadcast_object_list
 
     from math_hash.training.run_folder import RESULTS, new_folder_name
-    from math_hash.training.setup import open_data
+    from math_hash.training.setup import open_data, with_usable_method
 
     data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    config = with_usable_method(config, data)
     folder = Path(broadcast_object_list([new_folder_name(config)])[0])
     earlier = Path(config.pretrained) / RESULTS
     selection = {"selected_on": "unknown", "selected_epoch": None}
@@ -195,6 +244,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         ties=config.ties,
+        directions=data.directions,
         progress=show,
     )
     if not accelerator.is_main_process:
@@ -208,6 +258,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
         **selection,
         "model": config.pretrained,
         "label_file_sha256": sha256(data.folder.path / config.label_file),
+        "relevance": "own pair" if data.pairs_only else "shared label",
         "rejected_pictures": len(data.rejected),
         **results,
     }
@@ -234,7 +285,12 @@ def _table(results: dict) -> str:
     return (
         f"\nmAP of {results['method']}, {results['k_bits']} bits, {results['dataset']}, {results['queries']} queries "
         f"(epoch chosen on {results['selected_on']})\n{'database':<30}{head}{'random codes':>14}{'rows':>12}\n"
-        + row("all rows but the queries", results["mAP"], results["floor"], results["database"])
+        + row(
+            "the queries' own pairs" if results["relevance"] == "own pair" else "all rows but the queries",
+            results["mAP"],
+            results["floor"],
+            results["database"],
+        )
         + row(
             "without training rows",
             results["mAP_without_training_rows"],

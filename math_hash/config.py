@@ -1,8 +1,8 @@
 """The configuration of one run: flags, YAML files and presets become one checked dataclass.
 
 A value comes from the first of these that names it: the command line, `--config FILE`, the preset of the dataset
-(`math_hash/presets/<dataset>.yaml`), the protocol of that name, the default below. A run's folder holds the whole of it
-in `config.yaml`.
+(`math_hash/presets/<dataset>.yaml`), the protocol of that name or else the dataset's manifest, the default below. A
+run's folder holds the whole of it in `config.yaml`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from math_hash.errors import InputError
+from math_hash.files import read_json
 from math_hash.protocols import PROTOCOLS
 
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
@@ -62,6 +63,7 @@ class Config:
         500, "rows cut from the training rows for choosing the epoch, with --select-on val", minimum=0
     )
     split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
+    draw_captions: bool = option(False, "train on another one of an image's captions in each epoch")
     max_words: int = option(32, "tokens of a text, start and end markers included", minimum=2)
     resolution: int = option(224, "side of the square that the encoder sees, in pixels", minimum=1)
     num_workers: int = option(4, "processes that read and decode pictures", minimum=0)
@@ -138,6 +140,8 @@ class Config:
                 f"--encoder {self.encoder} needs --encoder-weights: an open_clip tag such as openai, "
                 "a weight file, or none to start from scratch"
             )
+        if self.draw_captions and self.features:
+            raise InputError("--draw-captions and --features exclude each other: a stored feature is of one caption")
         if self.is_train and self.held_out >= self.train_num:
             raise InputError(
                 f"--val-num {self.val_num} leaves no training rows of --train-num {self.train_num}; "
@@ -186,7 +190,13 @@ def make_config(flags: dict[str, Any]) -> Config:
     preset = files("math_hash") / "presets" / f"{dataset}.yaml"
     from_preset = yaml.safe_load(preset.read_text()) if preset.is_file() else {}
     protocol = PROTOCOLS.get(dataset)
-    numbers = {"query_num": protocol.queries, "train_num": protocol.train} if protocol else {}
+    if protocol:
+        numbers = {"query_num": protocol.queries, "train_num": protocol.train}
+    else:
+        root = given.get("dataset_root", from_file.get("dataset_root", Config.dataset_root))
+        manifest = Path(root) / dataset / "manifest.json"
+        found = read_json(manifest).get("split", {}) if manifest.is_file() else {}
+        numbers = {name: found[name] for name in ("query_num", "train_num", "val_num") if name in found}
     return Config(**{**numbers, **from_preset, **from_file, **given})
 
 

@@ -1,5 +1,6 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -55,28 +56,60 @@ def write_text(path: str | Path, content: str) -> None:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new empty folder that replaces `path` as a whole when the block ends well.
 
+    On Linux the two folders change places in one step, so that at any moment one of them is complete under `path`.
+    Elsewhere it takes two renames. What a killed process left behind is removed by the next one.
+
     Raises:
         InputError: the folder could not be written.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     building = path.with_name(f".{path.name}.{os.getpid()}.new")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
+        _remove_abandoned(path)
         building.mkdir(parents=True)
         yield building
-        if path.exists():
+        _sync_folder(building)
+        if not path.exists():
+            os.rename(building, path)
+        elif not _exchange(building, path):
+            replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
             os.rename(path, replaced)
-        os.rename(building, path)
+            os.rename(building, path)
+            shutil.rmtree(replaced, ignore_errors=True)
         _sync_folder(path.parent)
     except OSError as error:
-        if replaced.exists() and not path.exists():
-            os.rename(replaced, path)
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _remove_abandoned(path: Path) -> None:
+    for left in path.parent.glob(f".{path.name}.*.new"):
+        owner = left.name.split(".")[-2]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

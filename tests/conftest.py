@@ -1,6 +1,8 @@
 """What many tests share: a tiny CLIP in OpenAI's format, a tiny dataset, and the real data where it lies."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,26 @@ def shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"real data is not here: {path} (MATH_HASH_DATA names another folder)")
     return path
+
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools" / "make_datasets"
+
+
+def load_tool(name):
+    specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a tool as a command: its exit code and what it printed."""
+
+    def call(tool, *arguments):
+        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
+        code = tool.main()
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return call

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from math_hash import InputError
-from math_hash.data import ImageTransform, bad_images, open_image
+from math_hash.data import ImageTransform, inspect_images, open_image
 
 TRANSFORM = ImageTransform(32, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
 
@@ -59,10 +59,10 @@ def test_unusable_files_say_why(tmp_path, monkeypatch):
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
     (tmp_path / "empty.jpg").write_bytes(b"")
     names = ["good.jpg", "cut.jpg", "page.jpg", "empty.jpg", "absent.jpg"]
-    found = bad_images([tmp_path / name for name in names])
+    found = inspect_images([tmp_path / name for name in names]).bad
     assert sorted(found) == [1, 2, 3, 4]
     assert "absent.jpg: no such picture" in found[4]
-    assert sorted(bad_images([tmp_path / name for name in names], decode=False)) == [3, 4]
+    assert sorted(inspect_images([tmp_path / name for name in names], decode=False).bad) == [3, 4]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match="cannot be decoded"):
         open_image(good)

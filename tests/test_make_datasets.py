@@ -1,44 +1,19 @@
 """The tools that build datasets, on miniatures of the official layouts and on the real lists."""
 
-import importlib.util
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared
+from conftest import load_tool, shared
 from PIL import Image
 
 from math_hash.data import read_dataset
 from math_hash.data.sources import read_lines, read_lists
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools" / "make_datasets"
-
-
-def load_tool(name):
-    specification = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 flickr, demo = load_tool("make_flickr25k"), load_tool("make_demo")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a tool as a command: its exit code and what it printed."""
-
-    def call(tool, *arguments):
-        monkeypatch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
-        code = tool.main()
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return call
 
 
 def write_raw(folder, tags, labels, dirty=True):
@@ -151,9 +126,9 @@ def test_missing_and_broken_pictures_are_told_and_left_out_only_when_allowed(lis
     (tmp_path / "raw/mirflickr/im5.jpg").write_bytes(b"<html>")
     code, printed = run(flickr, *options)
     assert code == 2
-    assert "expected 20015 rows, found 36, with 2 pictures missing or unreadable" in printed
+    assert "expected 20015 rows and 24 labels, found 36 and 24, with 2 pictures missing or unreadable" in printed
     assert "im3.jpg: no such picture" in printed
-    assert "im5.jpg: cannot be decoded" in printed
+    assert "im5.jpg: is a web page, not a picture" in printed
     assert not (tmp_path / "out").exists()
     assert run(flickr, *options, "--allow-partial")[0] == 0
     assert len(read_dataset(tmp_path / "out")) == 36
@@ -165,7 +140,7 @@ def test_lists_that_contradict_each_other(lists, tmp_path, run):
     options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
     for name, change, message in (
         ("all_tags.txt", lambda lines: lines[1:], "all_imgs.txt has 38 lines, .*all_tags.txt has 37"),
-        ("labels_annotation.txt", lambda lines: ["dragon", *lines[1:]], "line 1: unknown label dragon"),
+        ("labels_annotation.txt", lambda lines: ["dragon", *lines[1:]], "line 1: unknown label 'dragon'"),
         ("labels_annotation.txt", lambda lines: ["dog", *lines[1:]], "line 1: names other labels"),
         ("all_labels.txt", lambda lines: ["1 2 3", *lines[1:]], "line 1: expected 24 values of 0 or 1"),
     ):
@@ -181,7 +156,7 @@ def test_lists_that_contradict_each_other(lists, tmp_path, run):
 
 def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run):
     source = shared("mirflickr25k-lists")
-    images, tags, labels = read_lists(source, flickr.LABELS)
+    images, tags, labels, _ = read_lists(source, flickr.LABELS)
     numbers = [int(Path(name).stem[2:]) for name in images]
     assert len(images) == 20015
     place = {number: row for row, number in enumerate(numbers)}

@@ -4,7 +4,7 @@ import pytest
 import scipy.io
 
 from math_hash import InputError
-from math_hash.data import read_labels, read_strings, write_mat
+from math_hash.data import mat, read_labels, read_strings, write_mat
 
 TEXTS = ["im1.jpg", "a longer caption", "", "été 日本"]
 
@@ -35,10 +35,25 @@ def test_char_array_padded_with_blanks(tmp_path):
     assert read_strings(tmp_path / "a.mat", "index") == TEXTS
 
 
-@pytest.mark.parametrize("texts", [TEXTS, [""], ["", ""], ["one"], ["a", "b"]])
-def test_what_is_written_is_read(tmp_path, texts):
-    write_mat(tmp_path / "a.mat", {"caption": texts})
+@pytest.mark.parametrize("texts", [TEXTS, [""], ["", ""], ["one"], ["a", "b"], ["🎈 up", "é" * 70, *TEXTS * 9]])
+@pytest.mark.parametrize("limit", [2**31, 0])
+@pytest.mark.parametrize("block", [64, 1 << 22])
+def test_what_is_written_is_read(tmp_path, monkeypatch, texts, limit, block):
+    """In v5 and, where an array is too large for it, in v7.3; whole or in many blocks."""
+    monkeypatch.setattr(mat, "_V5_LIMIT", limit)
+    monkeypatch.setattr(mat, "_BLOCK", block)
+    labels = np.eye(len(texts), 3, dtype=np.uint8)
+    write_mat(tmp_path / "a.mat", {"caption": texts, "label": labels, "index": texts[::-1]})
     assert read_strings(tmp_path / "a.mat", "caption") == texts
+    assert read_strings(tmp_path / "a.mat", "index") == texts[::-1]
+    assert (read_labels(tmp_path / "a.mat", "label") == labels).all()
+    assert h5py.is_hdf5(tmp_path / "a.mat") == (limit == 0)
+    if limit:  # SciPy alone, as the releases read it
+        read = scipy.io.loadmat(tmp_path / "a.mat")["caption"]
+        assert [str(text).rstrip() for text in read] == texts
+    else:
+        with h5py.File(tmp_path / "a.mat") as file:
+            assert (file["caption"].attrs["MATLAB_class"], file["label"].attrs["MATLAB_class"]) == (b"char", b"uint8")
 
 
 def matlab_v73(path, key, texts=None, matrix=None, as_cells=True):

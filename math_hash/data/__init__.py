@@ -2,7 +2,7 @@
 
 from math_hash.data.feature_folder import FeatureFolder
 from math_hash.data.folder import DatasetFolder, read_dataset, write_dataset
-from math_hash.data.images import ImageTransform, bad_images, open_image
+from math_hash.data.images import ImageTransform, TarMember, inspect_images, open_image
 from math_hash.data.mat import read_labels, read_strings, write_mat
 from math_hash.data.pairs import FeaturePairDataset, PairDataset, load_batches
 from math_hash.data.split import Split, split_rows
@@ -14,7 +14,8 @@ __all__ = [
     "ImageTransform",
     "PairDataset",
     "Split",
-    "bad_images",
+    "TarMember",
+    "inspect_images",
     "load_batches",
     "open_image",
     "read_dataset",

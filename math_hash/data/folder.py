@@ -4,21 +4,27 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from math_hash.data.images import ImageFile, TarMember
 from math_hash.data.mat import read_labels, read_strings, write_mat
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, read_json, sha256, write_text
+from math_hash.files import atomic_folder, atomic_writer, read_json, sha256, write_text
 
-MANIFEST = "manifest.json"
+MANIFEST, MEMBERS = "manifest.json", "members.npy"
 
 
 @dataclass
 class DatasetFolder:
-    """n instances: `images` and `captions` and `label_texts` (n strings), `labels` uint8 (n, c) of 0/1."""
+    """n instances: `images` and `captions` and `label_texts` (n strings), `labels` uint8 (n, c) of 0/1.
+
+    `members`, where pictures lie in tar files, is int64 (n, 2): first byte and number of bytes of each, -1 for a
+    picture that is a file of its own. Such a picture's name is `some.tar/name inside`.
+    """
 
     path: Path
     images: list[str]
@@ -27,6 +33,7 @@ class DatasetFolder:
     label_texts: list[str]
     image_root: Path
     manifest: dict[str, Any] = field(default_factory=dict)
+    members: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -36,13 +43,33 @@ class DatasetFolder:
         """The protocol's name, as the tool that built the folder recorded it."""
         return self.manifest.get("protocol", "own")
 
-    def image_path(self, row: int) -> Path:
-        """The file of one row's picture.
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the label columns: of the manifest, or taken from rows that have one label only, or numbers."""
+        if names := self.manifest.get("label_names"):
+            return names
+        names = [f"label {column}" for column in range(self.labels.shape[1])]
+        for row in np.flatnonzero(self.labels.sum(axis=1) == 1):
+            names[int(self.labels[row].argmax())] = self.label_texts[row]
+        return names
+
+    @cached_property
+    def texts(self) -> list[list[str]]:
+        """Every text of each row; `captions` holds one of them."""
+        return self.manifest.get("captions") or [[caption] for caption in self.captions]
+
+    def image_path(self, row: int) -> ImageFile:
+        """The file of one row's picture, or its place in a tar file.
 
         Raises:
             InputError: a relative path leads out of the image root.
         """
-        name = self.images[row]
+        if self.members is not None and self.members[row, 0] >= 0:
+            tar, _, name = self.images[row].partition(".tar/")
+            return TarMember(self._inside_root(row, f"{tar}.tar"), name, *self.members[row].tolist())
+        return self._inside_root(row, self.images[row])
+
+    def _inside_root(self, row: int, name: str) -> Path:
         if os.path.isabs(name):
             return Path(name)
         root = os.path.normpath(self.image_root)
@@ -60,11 +87,13 @@ def read_dataset(
     caption_file: str = "caption.mat",
     label_file: str = "label.mat",
     label_t_file: str = "label_t.mat",
+    allow_unlabelled: bool = False,
 ) -> DatasetFolder:
     """Read the four files of a dataset and check that they belong together.
 
     Raises:
-        InputError: a file is missing or damaged, the lengths differ, or a row has no label.
+        InputError: a file is missing or damaged, the lengths differ, or a row has no label though neither
+            `allow_unlabelled` nor the manifest says that there are such rows.
     """
     folder = Path(folder)
     images = read_strings(folder / index_file, "index")
@@ -80,14 +109,27 @@ def read_dataset(
     if len(set(lengths.values())) > 1:
         listing = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise InputError(f"{folder}: the files differ in length: {listing} rows; they must come from one build")
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}
     without = np.flatnonzero(labels.sum(axis=1) == 0)
-    if len(without):
+    if len(without) and not (allow_unlabelled or manifest.get("unlabelled_rows")):
         raise InputError(
             f"{folder / label_file}: row {without[0]} has no label ({len(without)} such rows); every row needs one"
         )
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}
     root = Path(image_root) if image_root else folder / manifest.get("image_root", "")
-    return DatasetFolder(folder, images, captions, labels, label_texts, root, manifest)
+    members = _read_members(folder / MEMBERS, len(images))
+    return DatasetFolder(folder, images, captions, labels, label_texts, root, manifest, members)
+
+
+def _read_members(path: Path, rows: int) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        members = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); build the dataset again") from error
+    if members.shape != (rows, 2) or members.dtype != np.int64:
+        raise InputError(f"{path}: expected int64 ({rows}, 2), found {members.dtype} {members.shape}; build it again")
+    return members
 
 
 def write_dataset(
@@ -99,6 +141,9 @@ def write_dataset(
     label_names: list[str],
     protocol: str,
     image_root: str | Path = "",
+    members: np.ndarray | None = None,
+    texts: list[list[str]] | None = None,
+    allow_unlabelled: bool = False,
     add_files: Callable[[Path], None] | None = None,
     **details: Any,
 ) -> DatasetFolder:
@@ -108,7 +153,10 @@ def write_dataset(
         images: n paths relative to `image_root`.
         labels: uint8 (n, c) of 0/1, columns in the order of `label_names`.
         image_root: where the pictures lie; recorded relative to the folder. "" is the folder itself.
-        add_files: called with the new folder, to put pictures into it.
+        members: places of pictures in tar files, as `DatasetFolder` has them.
+        texts: every text of each row, where there are several; the manifest keeps them as `captions`.
+        allow_unlabelled: accept rows without a label; the manifest then counts them.
+        add_files: called with the new folder, to put pictures or lists into it.
         details: further entries of the manifest.
 
     Returns:
@@ -124,17 +172,36 @@ def write_dataset(
     with atomic_folder(folder) as building:
         for key, value in content.items():
             write_mat(building / f"{key}.mat", {key: value})
+        if members is not None:
+            with atomic_writer(building / MEMBERS) as file:
+                np.save(file, members.astype(np.int64))
         if add_files:
             add_files(building)
         manifest = {
             "protocol": protocol,
             "rows": len(images),
+            "unlabelled_rows": int((labels.sum(axis=1) == 0).sum()) if allow_unlabelled else 0,
             "label_names": label_names,
             "rows_a_label": dict(zip(label_names, labels.sum(axis=0, dtype=int).tolist(), strict=True)),
             "image_root": root,
             **details,
-            "sha256": {f"{key}.mat": sha256(building / f"{key}.mat") for key in content},
+            **({"captions": texts} if texts else {}),
+            "sha256": {
+                path.name: sha256(path)
+                for path in [*sorted(building.glob("*.mat")), building / MEMBERS]
+                if path.exists()
+            },
         }
-        write_text(building / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_manifest(building, manifest)
         read_dataset(building)
     return read_dataset(folder)
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest.json`, indented, with the texts of a row on one line."""
+    plain = {name: value for name, value in manifest.items() if name != "captions"}
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    if "captions" in manifest:
+        rows = ",\n    ".join(json.dumps(texts, ensure_ascii=False) for texts in manifest["captions"])
+        text = f'{text[:-2]},\n  "captions": [\n    {rows}\n  ]\n}}'
+    write_text(folder / MANIFEST, text + "\n")

@@ -1,12 +1,15 @@
 """Pictures: from an untrusted file to the encoder's input."""
 
+import io
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -19,24 +22,65 @@ from math_hash.errors import InputError
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError, Warning)
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """Decode a picture completely: RGB, turned upright as its EXIF orientation says.
+class TarMember(NamedTuple):
+    """A picture inside a tar file: its name there, and the place and number of its bytes."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}/{self.name}"
+
+
+ImageFile = str | Path | TarMember
+
+
+def open_image(source: ImageFile) -> Image.Image:
+    """Decode a picture completely, as a viewer shows it: RGB, upright, 8 bits a channel.
+
+    The EXIF orientation is applied, transparent parts lie on white, 16-bit greys are scaled down, and of an animation
+    it is the first frame.
 
     Raises:
         InputError: the file is missing, damaged, not a picture, or larger than Pillow's limit on pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
+        return _decode(source if isinstance(source, str | Path) else io.BytesIO(_content(source)))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such picture; check --image-root") from error
+        raise InputError(f"{source}: no such picture; check --image-root") from error
     except _DECODE_ERRORS as error:
-        reason = str(error).split("\n")[0]
         raise InputError(
-            f"{path}: cannot be decoded ({reason}); replace the file, or use --on-bad-image skip"
+            f"{source}: cannot be decoded ({_first_line(error)}); replace the file, or use --on-bad-image skip"
         ) from error
+
+
+def _decode(file: str | Path | io.BytesIO) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # Pillow would cut greys of 16 bits off at 255
+                greys = np.asarray(image).astype(np.int64)
+                greys = greys >> 8 if greys.max() > 255 else greys
+                image = Image.fromarray(greys.clip(0, 255).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+
+
+def _content(source: ImageFile) -> bytes:
+    if not isinstance(source, TarMember):
+        return Path(source).read_bytes()
+    with open(source.tar, "rb") as file:
+        file.seek(source.offset)
+        return file.read(source.size)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).split("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -65,28 +109,55 @@ class ImageTransform:
         return transform.normalize(resized.float() / 255, self.mean, self.std)
 
 
-def bad_images(paths: Iterable[Path], workers: int = 4, decode: bool = True, progress: bool = False) -> dict[int, str]:
-    """Check many pictures and tell which are unusable: position in `paths` -> reason.
+@dataclass(frozen=True)
+class Inspection:
+    """What a look at many pictures found: position -> why it is unusable, and position -> an earlier, equal file."""
+
+    bad: dict[int, str]
+    duplicates: dict[int, int]
+
+
+def inspect_images(
+    sources: Iterable[ImageFile], workers: int = 4, decode: bool = True, progress: bool = False
+) -> Inspection:
+    """Look at many pictures, several at a time.
 
     Args:
-        decode: decode each one completely; otherwise only see that it is a file that is not empty.
+        decode: decode each one completely, and compare contents; otherwise only see that it is a file that is not
+            empty.
         progress: show a progress bar.
     """
-    paths = list(paths)
+    sources = list(sources)
+    bad, duplicates, first = {}, {}, {}
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        reasons = pool.map(partial(_reason_against, decode=decode), paths, chunksize=64)
-        bar = tqdm(reasons, total=len(paths), desc="checking pictures", unit="image", disable=not progress)
-        return {position: reason for position, reason in enumerate(bar) if reason}
+        found = pool.map(_look_closely if decode else _look, sources, chunksize=64)
+        bar = tqdm(found, total=len(sources), desc="checking pictures", unit="image", disable=not progress)
+        for position, (reason, digest) in enumerate(bar):
+            if reason:
+                bad[position] = f"{sources[position]}: {reason}"
+            elif first.setdefault(digest, position) != position and digest:
+                duplicates[position] = first[digest]
+    return Inspection(bad, duplicates)
 
 
-def _reason_against(path: Path, decode: bool) -> str:
-    if not decode:
-        try:
-            return "" if path.stat().st_size else f"{path}: is empty"
-        except OSError:
-            return f"{path}: no such picture"
+def _look(source: ImageFile) -> tuple[str, bytes]:
     try:
-        open_image(path)
-    except InputError as error:
-        return str(error)
-    return ""
+        size = source.size if isinstance(source, TarMember) else Path(source).stat().st_size
+    except OSError:
+        return "no such picture", b""
+    return ("" if size else "is empty"), b""
+
+
+def _look_closely(source: ImageFile) -> tuple[str, bytes]:
+    try:
+        content = _content(source)
+    except OSError as error:
+        return "no such picture" if isinstance(error, FileNotFoundError) else _first_line(error), b""
+    if not content:
+        return "is empty", b""
+    try:
+        _decode(io.BytesIO(content))
+    except _DECODE_ERRORS as error:
+        page = content.lstrip()[:1] == b"<" and b"<html" in content[:1000].lower()
+        return "is a web page, not a picture" if page else f"cannot be decoded ({_first_line(error)})", b""
+    return "", blake2b(content, digest_size=16).digest()

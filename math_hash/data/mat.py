@@ -2,12 +2,15 @@
 
 Strings come as char arrays padded with blanks, or as cell arrays of strings, as (n, 1) or (1, n), in v5/v7 files (read
 by SciPy) or in v7.3 files, which are HDF5 (read by h5py). This module writes v5 files with padded char arrays, which
-is what the releases' own tools do.
+is what the releases' own tools do, and v7.3 files where an array is too large for v5. Padded arrays are large where one
+text is long, so they are written and read a block at a time.
 """
 
 import io
+import struct
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -17,6 +20,8 @@ from math_hash.errors import InputError
 from math_hash.files import atomic_writer
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_V5_LIMIT = 2**31  # bytes of one array; the format's own limit is twice that
+_BLOCK = 1 << 22  # characters handled at a time
 
 
 def read_strings(path: str | Path, key: str) -> list[str]:
@@ -28,7 +33,7 @@ def read_strings(path: str | Path, key: str) -> list[str]:
     value = _read(path, key, strings=True)
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "U":
-            value = value.reshape(-1).tolist()
+            value = _rows_of_characters(value)
         elif value.dtype == object:
             value = [_cell_text(cell) for cell in value.reshape(-1)]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
@@ -56,21 +61,98 @@ def read_labels(path: str | Path, key: str) -> np.ndarray:
 
 
 def write_mat(path: str | Path, arrays: dict[str, Any]) -> None:
-    """Write arrays, or lists of strings as padded char arrays, to a compressed v5 file, atomically.
+    """Write arrays, or lists of strings as padded char arrays, to a compressed file, atomically.
+
+    A v5 file, or v7.3 (HDF5) where an array has 2 GiB or more.
 
     Raises:
         InputError: the file could not be written.
     """
-    content = {name: _char_array(value) if isinstance(value, list) else value for name, value in arrays.items()}
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, content, do_compression=True)
     with atomic_writer(path) as file:
-        file.write(buffer.getbuffer())
+        if any(_size(value) >= _V5_LIMIT for value in arrays.values()):
+            _write_v73(file, arrays)
+        else:
+            _write_v5(file, arrays)
 
 
-def _char_array(texts: list[str]) -> np.ndarray:
-    width = max((len(text) for text in texts), default=1) or 1
-    return np.array([text.ljust(width) for text in texts], dtype=f"<U{width}")
+def _size(value: Any) -> int:
+    return 4 * len(value) * _width(value) if isinstance(value, list) else np.asarray(value).nbytes
+
+
+def _width(texts: list[str]) -> int:
+    return max(map(len, texts), default=1) or 1
+
+
+def _write_v5(file: BinaryIO, arrays: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {name: v for name, v in arrays.items() if not isinstance(v, list)}, do_compression=True)
+    file.write(buffer.getbuffer())
+    for name, value in arrays.items():
+        if isinstance(value, list):
+            _write_v5_texts(file, name, value)
+
+
+def _write_v5_texts(file: BinaryIO, name: str, texts: list[str]) -> None:
+    """Append a char array, in UTF-8 and in MATLAB's order: all first characters, all second ones, and so on.
+
+    Source: "MAT-File Level 5 File Format", The MathWorks, table 1-1 (data types) and section "Numeric Array and
+    Character Array Data Element Formats".
+    """
+    n, width = len(texts), _width(texts)
+    size = sum(len(text.encode()) + width - len(text) for text in texts)
+    flags = struct.pack("<IIII", 6, 8, 4, 0)  # miUINT32, 8 bytes: class mxCHAR
+    shape = struct.pack("<IIii", 5, 8, n, width)  # miINT32
+    label = struct.pack("<II", 1, len(name)) + _padded(name.encode())  # miINT8
+    body = flags + shape + label + struct.pack("<II", 16, size)  # miUTF8
+    packer = zlib.compressobj(3)
+    start = file.tell()
+    file.write(struct.pack("<II", 15, 0))  # miCOMPRESSED; its size is known at the end
+    file.write(packer.compress(struct.pack("<II", 14, len(body) + size + -size % 8) + body))  # miMATRIX
+    step = max(_BLOCK // max(n, 1), 1)
+    for column in range(0, width, step):
+        wide = min(step, width - column)
+        block = np.array([text[column : column + wide].ljust(wide) for text in texts], f"<U{wide}")
+        characters = np.ascontiguousarray(block.view("<U1").reshape(n, wide).T)
+        file.write(packer.compress(characters.tobytes().decode("utf-32-le").encode()))
+    file.write(packer.compress(bytes(-size % 8)) + packer.flush())
+    end = file.tell()
+    file.seek(start + 4)
+    file.write(struct.pack("<I", end - start - 8))
+    file.seek(end)
+
+
+def _padded(content: bytes) -> bytes:
+    return content + bytes(-len(content) % 8)
+
+
+def _write_v73(file: BinaryIO, arrays: dict[str, Any]) -> None:
+    """Write HDF5 as MATLAB does: a header of 512 bytes, arrays transposed, texts as UTF-16 units."""
+    with h5py.File(file, "w", userblock_size=512) as content:
+        for name, value in arrays.items():
+            if isinstance(value, list):
+                _write_v73_texts(content, name, value)
+                continue
+            value = np.asarray(value)
+            stored = content.create_dataset(name, data=value.T, compression="gzip", compression_opts=1)
+            kind = {"float64": "double", "float32": "single", "bool": "logical"}.get(value.dtype.name, value.dtype.name)
+            stored.attrs["MATLAB_class"] = np.bytes_(kind)
+    file.seek(0)
+    file.write(b"MATLAB 7.3 MAT-file, HDF5 schema 1.00".ljust(116) + bytes(8) + b"\x00\x02IM")
+
+
+def _write_v73_texts(content: h5py.File, name: str, texts: list[str]) -> None:
+    encoded = [text.encode("utf-16-le") for text in texts]
+    width = max(map(len, encoded), default=2) // 2 or 1
+    step = max(_BLOCK // width, 1)
+    chunks = (width, min(step, len(texts)))
+    stored = content.create_dataset(
+        name, (width, len(texts)), np.uint16, chunks=chunks, compression="gzip", compression_opts=1
+    )
+    stored.attrs["MATLAB_class"] = np.bytes_("char")
+    stored.attrs["MATLAB_int_decode"] = np.int32(2)
+    for row in range(0, len(texts), step):
+        block = [units + b" \0" * (width - len(units) // 2) for units in encoded[row : row + step]]
+        stored[:, row : row + step] = np.frombuffer(b"".join(block), "<u2").reshape(-1, width).T
 
 
 def _read(path: str | Path, key: str, strings: bool) -> Any:
@@ -85,10 +167,11 @@ def _read(path: str | Path, key: str, strings: bool) -> Any:
                     return _hdf5_strings(file, file[key]) if strings else np.asarray(file[key]).T
                 found = sorted(set(file) - {"#refs#"})
         else:
-            content = scipy.io.loadmat(path, variable_names=[key])
-            if key in content:
-                return content[key]
-            found = sorted(name for name, _, _ in scipy.io.whosmat(path))
+            kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
+            if key in kinds:
+                apart = kinds[key] == "char"
+                return scipy.io.loadmat(path, variable_names=[key], chars_as_strings=not apart)[key]
+            found = sorted(kinds)
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; build the dataset with a tool of tools/make_datasets/, "
@@ -99,6 +182,17 @@ def _read(path: str | Path, key: str, strings: bool) -> Any:
     except Exception as error:  # SciPy and h5py raise many kinds on damaged files
         raise InputError(f"{path}: not a readable .mat file ({error}); build it again") from error
     raise InputError(f"{path}: has no key '{key}'; it holds {', '.join(found) or 'nothing'}")
+
+
+def _rows_of_characters(characters: np.ndarray) -> list[str]:
+    """Rows of single characters, <U1 (n, width), as n strings."""
+    if characters.size == 0:
+        return [""] * len(characters)
+    characters = characters.reshape(-1, characters.shape[-1])
+    n, width = characters.shape
+    step = max(_BLOCK // width, 1)
+    blocks = (np.ascontiguousarray(characters[row : row + step]) for row in range(0, n, step))
+    return [text for block in blocks for text in block.view(f"<U{width}").reshape(-1).tolist()]
 
 
 def _cell_text(cell: Any) -> str | None:
@@ -116,7 +210,8 @@ def _hdf5_strings(file: h5py.File, value: h5py.Dataset) -> list[str] | None:
     if h5py.check_ref_dtype(value.dtype):  # a cell array: references to char arrays
         return [_hdf5_text(file[reference]) for reference in value[()].reshape(-1)]
     if value.dtype.kind in "ui":  # a char array (n, width), stored transposed
-        return [_utf16(row) for row in value[()].T]
+        step = max(_BLOCK // max(value.shape[0], 1), 1)
+        return [_utf16(row) for at in range(0, value.shape[1], step) for row in value[:, at : at + step].T]
     return None
 
 

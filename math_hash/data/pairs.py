@@ -37,13 +37,18 @@ class PairDataset(Dataset):
         train: bool = False,
     ):
         self.folder, self.transform, self.train = folder, transform, train
+        self.tokenize, self.max_words, self.draw = tokenize, max_words, None
         self.text_ids = tokenize(folder.captions, max_words)
         self.label_text_ids = tokenize(folder.label_texts, max_words)
 
-    def for_training(self) -> "PairDataset":
-        """The same rows, pictures in the form for training; token ids are shared."""
+    def for_training(self, draw: tuple[int, ...] | None = None) -> "PairDataset":
+        """The same rows, pictures in the form for training; token ids are shared.
+
+        Args:
+            draw: numbers that decide which one of a row's texts is taken; None: the one in `caption.mat`.
+        """
         other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "train": True}
+        other.__dict__ = {**self.__dict__, "train": True, "draw": draw}
         return other
 
     def __len__(self) -> int:
@@ -57,11 +62,18 @@ class PairDataset(Dataset):
             return InputError(f"{self.folder.path}, row {row}: {error}")
         return {
             "image": self.transform(image, self.train),
-            "text": self.text_ids[row],
+            "text": self._text(row),
             "label_text": self.label_text_ids[row],
             "label": self.folder.labels[row],
             "index": row,
         }
+
+    def _text(self, row: int) -> Tensor:
+        texts = self.folder.texts[row] if self.draw is not None else ()
+        if len(texts) < 2:
+            return self.text_ids[row]
+        drawn = np.random.default_rng([*self.draw, row]).integers(len(texts))
+        return self.tokenize([texts[drawn]], self.max_words)[0]
 
 
 class FeaturePairDataset(Dataset):
@@ -70,7 +82,7 @@ class FeaturePairDataset(Dataset):
     def __init__(self, folder: DatasetFolder, features: FeatureFolder):
         self.folder, self.features = folder, features
 
-    def for_training(self) -> "FeaturePairDataset":
+    def for_training(self, draw: None = None) -> "FeaturePairDataset":
         """Itself: stored features have one form."""
         return self
 

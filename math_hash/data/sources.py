@@ -1,16 +1,18 @@
-"""What the tools that build datasets share: reading list files, finding pictures, checking counts."""
+"""What the tools that build datasets share: reading list files and finding pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.images import bad_images
+from math_hash.data.building import label_matrix
 from math_hash.errors import InputError
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file, without line ends: UTF-8, or Latin-1 where a file is not; LF or CRLF.
+def read_text(path: str | Path) -> str:
+    """A text file's content, whatever its encoding: UTF-8 or UTF-16 with a mark; line ends become LF.
+
+    A file that is not UTF-8 throughout is decoded line by line, as UTF-8 where a line is, else as Windows-1252.
 
     Raises:
         InputError: the file cannot be read.
@@ -19,11 +21,30 @@ def read_lines(path: str | Path) -> list[str]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = "\n".join(_decode_line(line) for line in content.split(b"\n"))
+    return text.replace("\r\n", "\n")
+
+
+def _decode_line(line: bytes) -> str:
     try:
-        text = content.decode("utf-8-sig")
+        return line.decode()
     except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    lines = text.replace("\r\n", "\n").split("\n")
+        return line.decode("cp1252", errors="replace")
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file, as `read_text` reads it, without line ends.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    lines = read_text(path).split("\n")
     return lines[:-1] if lines and not lines[-1] else lines
 
 
@@ -42,48 +63,64 @@ def require_files(folder: str | Path, names: Sequence[str]) -> list[Path]:
     return [folder / name for name in names]
 
 
-def read_lists(folder: str | Path, label_names: Sequence[str]) -> tuple[list[str], list[list[str]], np.ndarray]:
+def read_lists(
+    folder: str | Path, label_names: Sequence[str] | None = None
+) -> tuple[list[str], list[list[str]], np.ndarray, list[str]]:
     """Read the four list files of the MATH release, a line an instance.
 
     Args:
-        folder: holds `all_imgs.txt`, `all_tags.txt` (separated by commas), `all_labels.txt` (columns of 0/1),
-            `labels_annotation.txt` (label names, separated by commas).
-        label_names: names of the columns, in order.
+        folder: holds `all_imgs.txt`; `all_tags.txt` (separated by commas) or `all_txts.txt` (texts, separated by
+            semicolons); `all_labels.txt` (columns of 0/1); `labels_annotation.txt` (label names, separated by commas).
+        label_names: names of the columns, in order; upper and lower case count as one. None: the names found in
+            `labels_annotation.txt`, each given to the column that it agrees with.
 
     Returns:
-        Image paths; the tags of each instance; labels, uint8 (n, c).
+        Image paths; the tags or texts of each instance; labels, uint8 (n, c); names of the columns.
 
     Raises:
         InputError: a file is missing, lengths differ, or the two label files contradict each other.
     """
-    names = ("all_imgs.txt", "all_tags.txt", "all_labels.txt", "labels_annotation.txt")
-    paths = require_files(folder, names)
-    images, tags, rows, annotations = (read_lines(path) for path in paths)
-    for path, lines in zip(paths[1:], (tags, rows, annotations), strict=True):
-        if len(lines) != len(images):
-            raise InputError(f"{paths[0]} has {len(images)} lines, {path} has {len(lines)}; they must be of one build")
-    labels = np.zeros((len(rows), len(label_names)), np.uint8)
+    texts = "all_tags.txt" if (Path(folder) / "all_tags.txt").exists() else "all_txts.txt"
+    paths = require_files(folder, ("all_imgs.txt", texts, "all_labels.txt", "labels_annotation.txt"))
+    images, lines, rows, annotations = (read_lines(path) for path in paths)
+    for path, found in zip(paths[1:], (lines, rows, annotations), strict=True):
+        if len(found) != len(images):
+            raise InputError(f"{paths[0]} has {len(images)} lines, {path} has {len(found)}; they must be of one build")
+    named = [[name.strip() for name in line.split(",") if name.strip()] for line in annotations]
+    if label_names is None:
+        names = sorted({name for row in named for name in row})
+    else:
+        names = list(label_names)
+        spelled = {name.lower(): name for name in names}
+        named = [[spelled.get(name.lower(), name) for name in row] for row in named]
+    labels = np.zeros((len(rows), len(names)), np.uint8)
     for row, line in enumerate(rows):
         values = line.split()
-        if len(values) != len(label_names) or set(values) - {"0", "1"}:
-            raise InputError(f"{paths[2]}, line {row + 1}: expected {len(label_names)} values of 0 or 1")
+        if len(values) != len(names) or set(values) - {"0", "1"}:
+            raise InputError(f"{paths[2]}, line {row + 1}: expected {len(names)} values of 0 or 1")
         labels[row] = [value == "1" for value in values]
-    column = {name: place for place, name in enumerate(label_names)}
-    for row, line in enumerate(annotations):
-        named = {name.strip() for name in line.split(",") if name.strip()}
-        unknown = named - column.keys()
-        if unknown:
-            raise InputError(f"{paths[3]}, line {row + 1}: unknown label {', '.join(sorted(unknown))}")
-        if named != {label_names[place] for place in np.flatnonzero(labels[row])}:
-            raise InputError(f"{paths[3]}, line {row + 1}: names other labels than the same line of {paths[2]}")
-    return images, [[tag for tag in line.split(",") if tag] for line in tags], labels
+    expected = label_matrix(named, names, lambda row: f"{paths[3]}, line {row + 1}")
+    if label_names is None:
+        place = {column.tobytes(): column_name for column, column_name in zip(expected.T, names, strict=True)}
+        names = [place.get(column.tobytes(), "") for column in labels.T]
+        if "" in names or len(set(names)) < len(names):
+            raise InputError(f"{paths[3]}: names other labels than {paths[2]}; they must be of one build")
+    elif len(wrong := np.flatnonzero((expected != labels).any(axis=1))):
+        raise InputError(f"{paths[3]}, line {wrong[0] + 1}: names other labels than the same line of {paths[2]}")
+    separator = "," if texts == "all_tags.txt" else ";"
+    return (
+        [image.strip().replace("\\", "/") for image in images],
+        [[text.strip() for text in line.split(separator) if text.strip()] for line in lines],
+        labels,
+        names,
+    )
 
 
 def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[str]]:
     """Find the root that listed image paths start from.
 
-    A list says `mirflickr/im1.jpg`; people name the folder above `mirflickr`, `mirflickr` itself, or one that holds
-    the files directly.
+    A list says `mirflickr/im1.jpg`; people name the folder above `mirflickr`, one still further up, `mirflickr`
+    itself, or one that holds the files directly.
 
     Returns:
         The image root, and the paths relative to it.
@@ -92,40 +129,12 @@ def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[
         InputError: not one of the listed pictures is there.
     """
     folder = Path(folder)
-    for root, relative in (
-        (folder, list(names)),
-        (folder.resolve().parent, list(names)),
-        (folder, [Path(name).name for name in names]),
-    ):
+    inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    listed, bare = list(names), [Path(name).name for name in names]
+    for root, relative in [(root, listed) for root in (folder, *inside, folder.resolve().parent)] + [(folder, bare)]:
         if any((root / name).is_file() for name in relative):
             return root, relative
     example = names[0] if names else "nothing"
-    raise InputError(f"--images {folder}: holds none of the {len(names)} listed pictures, such as {example}")
-
-
-def usable_rows(
-    root: Path, images: Sequence[str], expected: int, check: str, allow_partial: bool, progress: bool
-) -> np.ndarray:
-    """Check the pictures, and the number of rows against the protocol.
-
-    Args:
-        expected: rows of the protocol.
-        check: "full" decodes every picture, "fast" only sees that it is there.
-        allow_partial: leave unusable rows out, and accept another number of rows, with a note on the terminal.
-
-    Returns:
-        Numbers of the rows to keep, int64.
-
-    Raises:
-        InputError: without `allow_partial`, a picture is unusable or the number of rows deviates.
-    """
-    bad = bad_images([root / name for name in images], decode=check == "full", progress=progress)
-    kept = np.setdiff1d(np.arange(len(images)), np.fromiter(bad, int))
-    if len(kept) != expected or bad:
-        listing = "; ".join(list(bad.values())[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-        message = f"expected {expected} rows, found {len(kept)}, with {len(bad)} pictures missing or unreadable"
-        message += f": {listing}" if bad else ""
-        if not allow_partial:
-            raise InputError(f"{message}; complete the download, or use --allow-partial")
-        print(f"note: {message}")
-    return kept
+    raise InputError(
+        f"{folder}: holds none of the {len(names)} listed pictures, such as {example}; name their folder with --images"
+    )

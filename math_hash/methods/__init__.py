@@ -4,10 +4,12 @@ import inspect
 from typing import Any
 
 from math_hash.errors import InputError
+from math_hash.methods.djsrh import DJSRH
 from math_hash.methods.math import MATH
 from math_hash.methods.method import Method
 
-METHODS: dict[str, type[Method]] = {"MATH": MATH}
+METHODS: dict[str, type[Method]] = {"MATH": MATH, "DJSRH": DJSRH}
+WITHOUT_LABELS = "DJSRH"  # what training falls back to where a dataset has no labels
 
 
 def method_options(name: str, source: Any) -> dict[str, Any]:
@@ -22,4 +24,4 @@ def method_options(name: str, source: Any) -> dict[str, Any]:
     return {item.name: getattr(source, item.name) for item in parameters if item.kind is item.KEYWORD_ONLY}
 
 
-__all__ = ["METHODS", "Method", "method_options"]
+__all__ = ["METHODS", "WITHOUT_LABELS", "Method", "method_options"]

@@ -19,10 +19,12 @@ class Method(nn.Module):
     Attributes:
         streams: names of its code banks.
         k_bits: k.
+        needs_labels: whether its objective uses labels.
     """
 
     streams: tuple[str, ...]
     k_bits: int
+    needs_labels: bool = True
 
     def hash_image(self, image: Features) -> Tensor:
         """Continuous codes (b, k) in (-1, 1) of images alone."""

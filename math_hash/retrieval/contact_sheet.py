@@ -46,6 +46,25 @@ def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, co
         sheet.save(file, format="png")
 
 
+def draw_rows(path: str | Path, folder: DatasetFolder, rows: np.ndarray, across: int = 6) -> None:
+    """Draw rows of a dataset: each picture with its number, its text and its labels.
+
+    Raises:
+        InputError: a picture cannot be read, or the file cannot be written.
+    """
+    text_height = 76
+    wide, high = _CELL + _GAP, _TITLE + _CELL + _LABELS + text_height + _GAP
+    sheet = Image.new("RGB", (across * wide + _GAP, -(-len(rows) // across) * high + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, row in enumerate(rows):
+        x, y = _GAP + place % across * wide, _GAP + place // across * high
+        sheet.paste(_cell(folder, row, "image", _QUERY, f"row {row}"), (x, y))
+        text = _fold(folder.captions[row], 26, 100) or "(no text)"
+        draw.text((x, y + _TITLE + _CELL + _LABELS + 2), text, fill="black", font=ImageFont.load_default(11))
+    with atomic_writer(path) as file:
+        sheet.save(file, format="png")
+
+
 def _cell(folder: DatasetFolder, row: int, modality: str, colour: str, title: str) -> Image.Image:
     cell = Image.new("RGB", (_CELL, _TITLE + _CELL + _LABELS), "white")
     draw, middle = ImageDraw.Draw(cell), _CELL // 2

@@ -95,27 +95,29 @@ def evaluate(
     batch_size: int,
     num_workers: int,
     ties: str = "index",
+    directions: tuple[str, ...] = tuple(DIRECTIONS),
     progress: bool = False,
 ) -> tuple[RowCodes, dict[str, Any]]:
-    """Encode queries and database and measure mAP in four directions.
+    """Encode queries and database and measure mAP in each direction.
 
     Returns:
         The codes, and a dictionary: `mAP` over all of the database, `mAP_without_training_rows` over the rows that
-        training never saw (None where there are none), `floor` and `floor_without_training_rows`, what random codes
-        reach, the sizes, and `seconds`.
+        training never saw (None where that is none or all of them), `floor` and `floor_without_training_rows`, what
+        random codes reach, the sizes, and `seconds`.
     """
     start = time.perf_counter()
     folder: DatasetFolder = dataset.folder
-    rows = np.concatenate([split.query, split.database])
+    rows = np.union1d(split.query, split.database)
     codes = encode_rows(
         model, dataset, rows, accelerator, batch_size=batch_size, num_workers=num_workers, progress=progress
     )
-    unseen = split.database[~np.isin(split.database, np.concatenate([split.train, split.val]))]
+    seen = np.isin(split.database, np.concatenate([split.train, split.val]))
+    unseen = split.database[~seen] if seen.any() else split.database[:0]
     labels = folder.labels
     results = {
-        "mAP": retrieval_precision(codes, labels, split.query, split.database, ties=ties),
+        "mAP": retrieval_precision(codes, labels, split.query, split.database, directions, ties),
         "floor": random_floor(labels[split.query], labels[split.database]),
-        "mAP_without_training_rows": retrieval_precision(codes, labels, split.query, unseen, ties=ties)
+        "mAP_without_training_rows": retrieval_precision(codes, labels, split.query, unseen, directions, ties)
         if len(unseen)
         else None,
         "floor_without_training_rows": random_floor(labels[split.query], labels[unseen]) if len(unseen) else None,
@@ -124,7 +126,7 @@ def evaluate(
         "database_without_training_rows": len(unseen),
         "training_rows": len(split.train),
         "validation_rows": len(split.val),
-        "training_rows_in_database": True,
+        "training_rows_in_database": bool(seen.any()),
         "ties": ties,
         "normalizer": "lineage",
         "top_k": None,

@@ -25,7 +25,7 @@ from math_hash.training.code_bank import CodeBank
 from math_hash.training.distributed import gather_rows, share_of
 from math_hash.training.evaluate import encode_rows, retrieval_precision
 from math_hash.training.run_folder import RunFolder, new_folder_name
-from math_hash.training.setup import Data, open_data, open_model
+from math_hash.training.setup import Data, open_model
 
 
 class TrainingStep(nn.Module):
@@ -68,14 +68,14 @@ def make_accelerator(config: Config) -> Accelerator:
         raise InputError(f"--precision {config.precision}: {error}; use --precision no or bf16") from error
 
 
-def train(config: Config, accelerator: Accelerator) -> tuple[RunFolder, Data]:
+def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     """Train, keep the best model, and save the full state after each epoch.
 
     Everything that an epoch draws at random is a function of the seed and the epoch, so a run that was killed and
     resumed ends with the same weights as one that was not.
 
     Returns:
-        The run's folder, in which `model.safetensors` is the best model, and the data.
+        The run's folder, in which `model.safetensors` is the best model.
 
     Raises:
         InputError: anything about the options, the data or the disk is not as it must be.
@@ -83,7 +83,6 @@ def train(config: Config, accelerator: Accelerator) -> tuple[RunFolder, Data]:
     main = accelerator.is_main_process
     show = main and os.isatty(2)
     run = RunFolder(config.resume or _agree(new_folder_name(config)))
-    data = open_data(config, progress=show)
     folder, split = data.folder, data.split
     _seed(config.seed, 0)
     model = open_model(config, data)
@@ -147,7 +146,7 @@ def train(config: Config, accelerator: Accelerator) -> tuple[RunFolder, Data]:
     if main:
         writer.close()
         logger.info("best epoch %s on %s: %.4f", best["epoch"], config.select_on, best["score"])
-    return run, data
+    return run
 
 
 def best_epoch(run: RunFolder) -> int | None:
@@ -162,7 +161,8 @@ def _train_epoch(config, epoch, step, model, optimizer, dataset, data, accelerat
     order = np.random.default_rng([config.seed, epoch]).permutation(len(train_rows))
     batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
     shares = [share_of(train_rows[batch], accelerator.process_index, accelerator.num_processes) for batch in batches]
-    loaded = load_batches(dataset.for_training(), shares, config.num_workers, accelerator.device)
+    draw = (config.seed, epoch) if config.draw_captions else None
+    loaded = load_batches(dataset.for_training(draw), shares, config.num_workers, accelerator.device)
     totals: dict[str, Tensor] = {}
     rates = [BertAdam.rate(group) for group in optimizer.param_groups]
     bar = tqdm(loaded, total=len(batches), desc=f"epoch {epoch}/{config.epochs}", unit="step", disable=not show)
@@ -193,10 +193,8 @@ def _train_epoch(config, epoch, step, model, optimizer, dataset, data, accelerat
 
 def _validate(config, model, dataset, data, accelerator, show) -> dict[str, float]:
     split = data.split
-    if config.select_on == "val":
-        query, database = split.val, split.database[~np.isin(split.database, split.val)]
-    else:
-        query, database = split.query, split.database
+    query = split.val if config.select_on == "val" else split.query
+    database = query if data.pairs_only else split.database[~np.isin(split.database, query)]
     codes = encode_rows(
         model,
         dataset,
@@ -255,6 +253,12 @@ def _describe(logger, config, data, model, run, done) -> None:
         trained / 1e6,
     )
     logger.info("run folder %s%s", run.path, f", resumed after epoch {done}" if done else "")
+    if data.pairs_only:
+        logger.info("no row has a label: %s learns from pairs alone; relevant is a query's own pair", config.method)
+    if data.unusable:
+        logger.info(
+            "%d rows have no %s and are left out of the split", data.unusable, "text" if data.pairs_only else "label"
+        )
     if data.rejected:
         lines = [f"{row}\t{data.folder.images[row]}\t{reason}\n" for row, reason in data.rejected.items()]
         (run.path / "rejected.tsv").write_text("row\timage\treason\n" + "".join(lines))

@@ -1,6 +1,6 @@
 """What training and evaluation have in common before they start: data, split, model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -12,25 +12,38 @@ from math_hash.data import (
     FeaturePairDataset,
     PairDataset,
     Split,
-    bad_images,
+    inspect_images,
     read_dataset,
     split_rows,
 )
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
 from math_hash.errors import InputError
+from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.loading import load_model
-from math_hash.methods import method_options
+from math_hash.methods import METHODS, WITHOUT_LABELS, method_options
 from math_hash.model import HashModel
 
 
 @dataclass
 class Data:
-    """A dataset, its split, and the pictures that were left out: row -> reason."""
+    """A dataset, its split, and what was left out.
+
+    rejected: pictures, row -> reason. unusable: how many rows have no label. pairs_only: no row has a label, so that
+    a query's own pair is all that is relevant to it; `folder.labels` then has a column a query and validation row, the
+    database of the split is its queries, and `unusable` counts rows without a text.
+    """
 
     folder: DatasetFolder
     split: Split
     features: FeatureFolder | None
     rejected: dict[int, str]
+    unusable: int
+    pairs_only: bool
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The directions that can be measured; an image's or text's nearest one of its own kind is itself."""
+        return tuple(name for name, (a, b) in DIRECTIONS.items() if a != b or not self.pairs_only)
 
     def pairs(self, model: HashModel) -> Dataset:
         """The rows as the model's encoder takes them.
@@ -70,16 +83,40 @@ def open_data(config: Config, progress: bool = False) -> Data:
         label_t_file=config.label_t_file,
     )
     split = split_rows(len(folder), config.query_num, config.train_num, config.held_out, config.split_seed)
+    pairs_only = not folder.labels.any()
+    usable = np.array([bool(text) for text in folder.captions]) if pairs_only else folder.labels.any(axis=1)
+    split = split.without(np.flatnonzero(~usable))
+    if not len(split.query) or not len(split.train):
+        raise InputError(
+            f"{folder.path}: no rows are left for queries or for training; they need labels, or at least texts"
+        )
+    if pairs_only:
+        folder, split = _pairs_as_labels(folder, split)
+    left_out = {"unusable": int((~usable).sum()), "pairs_only": pairs_only}
     if config.features:
-        return Data(folder, split, FeatureFolder(config.features, len(folder)), {})
+        return Data(folder, split, FeatureFolder(config.features, len(folder)), {}, **left_out)
     skip = config.on_bad_image == "skip"
     paths = (folder.image_path(row) for row in range(len(folder)))
-    rejected = bad_images(paths, max(config.num_workers, 2), decode=skip, progress=progress and skip)
+    rejected = inspect_images(paths, max(config.num_workers, 2), decode=skip, progress=progress and skip).bad
     if rejected and not skip:
         row, reason = next(iter(rejected.items()))
         more = f" ({len(rejected)} pictures are missing or empty)" if len(rejected) > 1 else ""
         raise InputError(f"{folder.path}, row {row}: {reason}{more}; check --image-root, or use --on-bad-image skip")
-    return Data(folder, split.without(np.fromiter(rejected, int)), None, rejected)
+    return Data(folder, split.without(np.fromiter(rejected, int)), None, rejected, **left_out)
+
+
+def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder, Split]:
+    asked = np.concatenate([split.query, split.val])
+    labels = np.zeros((len(folder), len(asked)), np.uint8)
+    labels[asked, np.arange(len(asked))] = 1
+    return replace(folder, labels=labels), replace(split, database=split.query)
+
+
+def with_usable_method(config: Config, data: Data) -> Config:
+    """The configuration, with a method that needs no labels where there are none."""
+    if data.pairs_only and getattr(METHODS.get(config.method), "needs_labels", False):
+        return replace(config, method=WITHOUT_LABELS)
+    return config
 
 
 def open_model(config: Config, data: Data) -> HashModel:

@@ -21,26 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
-from math_hash.data import write_dataset
-from math_hash.data.sources import locate_images, read_lines, read_lists, require_files, usable_rows
+from math_hash.data.building import Source, build_dataset, tool_parser
+from math_hash.data.sources import locate_images, read_lines, read_lists, require_files
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
     "animals baby bird car clouds dog female flower food indoor lake male night people plant_life portrait river sea "
     "sky structures sunset transport tree water"
 ).split()
-ROWS = {"flickr25k": 20015, "flickr25k-24581": 24581}
 INSTANCES = 25000
 TAGS, TAG_MINIMUM = 1386, 20
 
 
-def read_raw(
-    raw: Path, protocol: str, tag_list: Path | None, allow_partial: bool
-) -> tuple[Path, list[str], list[list[str]], np.ndarray]:
-    """Read the official files and reduce them to the protocol.
-
-    Returns:
-        The image root, image paths, tags and labels, uint8 (n, 24), in the order of the image numbers.
+def read_raw(raw: Path, images: Path, protocol: str, tag_list: Path | None, allow_partial: bool) -> Source:
+    """Read the official files and reduce them to the protocol, in the order of the image numbers.
 
     Raises:
         InputError: files are missing, or counts deviate from the protocol.
@@ -73,7 +67,8 @@ def read_raw(
         tags = [[tag for tag in row if tag in vocabulary] for row in tags]
         keep &= np.array([bool(row) for row in tags])
     rows = np.flatnonzero(keep)
-    return raw, [f"mirflickr/im{numbers[row]}.jpg" for row in rows], [tags[row] for row in rows], labels[rows]
+    root, found = locate_images([f"mirflickr/im{numbers[row]}.jpg" for row in rows], images)
+    return Source(root, found, [[" ".join(tags[row])] for row in rows], labels[rows], LABELS)
 
 
 def _tag_file(name: str) -> re.Match | None:
@@ -111,44 +106,30 @@ def build(arguments: argparse.Namespace) -> None:
         InputError: anything is missing or deviates.
     """
     if arguments.raw:
-        root, images, tags, labels = read_raw(
-            arguments.raw, arguments.protocol, arguments.tag_list, arguments.allow_partial
-        )
+        images = arguments.images or arguments.raw
+        source = read_raw(arguments.raw, images, arguments.protocol, arguments.tag_list, arguments.allow_partial)
     else:
-        listed, tags, labels = read_lists(arguments.lists, LABELS)
+        listed, tags, labels, _ = read_lists(arguments.lists, LABELS)
         root, images = locate_images(listed, arguments.images or arguments.lists)
-    rows = usable_rows(
-        root,
-        images,
-        ROWS[arguments.protocol],
-        arguments.check,
-        arguments.allow_partial,
-        progress=os.isatty(2),
-    )
-    folder = write_dataset(
+        source = Source(root, images, [[" ".join(row)] for row in tags], labels, LABELS)
+    build_dataset(
+        source,
         arguments.output,
-        images=[images[row] for row in rows],
-        captions=[" ".join(tags[row]) for row in rows],
-        labels=labels[rows],
-        label_names=LABELS,
-        protocol=arguments.protocol if len(rows) == ROWS[arguments.protocol] else f"{arguments.protocol} (partial)",
-        image_root=root,
+        protocol=arguments.protocol,
+        check=arguments.check,
+        allow_partial=arguments.allow_partial,
     )
-    per_row = folder.labels.sum(axis=1).mean()
-    print(f"{arguments.output}: {len(folder)} rows, {len(LABELS)} labels, {per_row:.1f} labels a row, images in {root}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--raw", type=Path, help="folder with the official mirflickr/ and the annotation files")
-    source.add_argument("--lists", type=Path, help="folder with the MATH release's four text files")
-    parser.add_argument("--images", type=Path, help="with --lists: folder of the pictures")
-    parser.add_argument("--protocol", choices=ROWS, default="flickr25k", help="with --raw: which instances (flickr25k)")
+    parser = tool_parser(__doc__, "dataset/flickr25k", "the official mirflickr/ and the annotation files")
+    parser.add_argument(
+        "--protocol",
+        choices=("flickr25k", "flickr25k-24581"),
+        default="flickr25k",
+        help="with --raw: which instances (flickr25k)",
+    )
     parser.add_argument("--tag-list", type=Path, help="with --raw: file of the tags to keep, one a line")
-    parser.add_argument("--output", type=Path, default=Path("dataset/flickr25k"), help="folder to write")
-    parser.add_argument("--check", choices=("full", "fast"), default="full", help="decode each picture, or only see it")
-    parser.add_argument("--allow-partial", action="store_true", help="go on with fewer rows than the protocol has")
     arguments = parser.parse_args()
     return exit_code(lambda: build(arguments))
 

@@ -1,0 +1,252 @@
+"""A person's own collection: tables, folders of pictures, WebDataset tars, Hugging Face datasets.
+
+Each reader yields records in a fixed order; what it cannot use comes with the reason instead.
+"""
+
+import csv
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from math_hash.data.sources import read_lines, read_text
+from math_hash.errors import InputError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
+
+
+@dataclass
+class Record:
+    """One row: the picture's path, its texts, its labels, and the place of its bytes where it lies in a tar file.
+
+    `labels` is None where nothing was said about them. `content` holds a picture that is no file at all. A record
+    with a `problem` is not usable.
+    """
+
+    where: str
+    image: str = ""
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] | None = None
+    member: tuple[int, int] = (-1, -1)
+    content: bytes | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns or keys of a table, and the character between two labels."""
+
+    image: str = "image"
+    text: str = "text"
+    labels: str = "labels"
+    separator: str = ","
+
+    def record(self, where: str, values: dict[str, Any]) -> Record:
+        """A row of a table; texts and labels may be lists already."""
+        image = values.get(self.image)
+        record = Record(where, str(image or "").strip(), _as_list(values.get(self.text), None))
+        if values.get(self.labels) is not None:
+            record.labels = _as_list(values[self.labels], self.separator) or None
+        return record
+
+
+def read_collection(source: Path, columns: Columns) -> tuple[Path, Iterator[Record]]:
+    """Read a collection of any of the known forms.
+
+    Args:
+        source: a `.csv`, `.tsv` or `.jsonl` file; a `.tar` file or a folder of them (WebDataset); a folder that
+            Hugging Face `datasets` saved; a folder of pictures.
+
+    Returns:
+        What image paths are relative to, and the records.
+
+    Raises:
+        InputError: there is no such thing, it is of no known form, or it lacks the named columns.
+    """
+    if source.is_file() and source.suffix.lower() in TABLES:
+        return source.parent, read_table(source, columns)
+    if source.is_file() and source.suffix.lower() == ".tar":
+        return source.parent, read_tars([source], columns)
+    if source.is_dir() and any((source / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
+        return source, read_hugging_face(source, columns)
+    if source.is_dir():
+        shards = sorted(source.glob("*.tar"))
+        return source, read_tars(shards, columns) if shards else read_folder(source)
+    forms = "a .csv, .tsv, .jsonl or .tar file, or a folder of pictures, of .tar files, or saved by datasets"
+    raise InputError(f"{source}: {'is of no known form' if source.exists() else 'is not there'}; expected {forms}")
+
+
+def read_table(path: Path, columns: Columns) -> Iterator[Record]:
+    """Rows of a CSV, TSV or JSON Lines file, with a heading line in the first two.
+
+    Raises:
+        InputError: the file is empty, or its heading lacks the image column.
+    """
+    text = read_text(path)
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        yield from _json_lines(path, text, columns)
+        return
+    csv.field_size_limit(1 << 27)
+    heading = text.split("\n", 1)[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="")
+    _require_column(path, columns.image, rows.fieldnames or [])
+    while True:
+        where = f"{path}, line {rows.line_num + 1}"
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Record(where, problem=f"not a line of a table ({error})")
+            continue
+        yield _checked(columns.record(where, row))
+
+
+def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Record]:
+    known = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            yield Record(where, problem=f"not JSON ({error})")
+            continue
+        if not isinstance(values, dict):
+            yield Record(where, problem="not a JSON object")
+            continue
+        if not known:
+            _require_column(path, columns.image, list(values))
+            known = True
+        yield _checked(columns.record(where, values))
+
+
+def read_folder(folder: Path) -> Iterator[Record]:
+    """Pictures of a folder and all folders in it, in alphabetical order.
+
+    `a.txt` beside `a.jpg` holds its texts, one a line. Where every picture lies in a sub folder, the name of the
+    outermost one is its label.
+    """
+    found = sorted(
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in PICTURES and not name.startswith(".")
+    )
+    if not found:
+        raise InputError(f"{folder}: holds no pictures ({', '.join(sorted(PICTURES))}), .tar files or saved dataset")
+    classes = all(len(Path(name).parts) > 1 for name in found)
+    for name in found:
+        beside = (folder / name).with_suffix(".txt")
+        texts = [line.strip() for line in read_lines(beside) if line.strip()] if beside.is_file() else []
+        yield Record(str(folder / name), name, texts, [Path(name).parts[0]] if classes else None)
+
+
+def read_tars(tars: Iterable[Path], columns: Columns) -> Iterator[Record]:
+    """Samples of WebDataset tars: neighbouring files of one name up to its first dot.
+
+    The picture is the file with a picture's ending, `.txt` its texts, `.cls` its labels, and a `.json` has the keys
+    that `columns` names. Pictures stay where they are.
+    """
+    for tar in tars:
+        try:
+            with tarfile.open(tar, "r:") as archive:
+                yield from _samples(tar, archive, columns)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            yield Record(str(tar), problem=f"cannot be read as an uncompressed tar file ({error})")
+
+
+def _samples(tar: Path, archive: tarfile.TarFile, columns: Columns) -> Iterator[Record]:
+    key, record = None, None
+    for member in archive:
+        if not member.isfile():
+            continue
+        stem, _, ending = Path(member.name).name.partition(".")
+        sample = os.path.join(os.path.dirname(member.name), stem)
+        if sample != key:
+            if record:
+                yield _checked(record)
+            key, record = sample, Record(f"{tar}/{sample}")
+        ending = ending.lower()
+        if f".{ending}" in PICTURES:
+            record.image, record.member = f"{tar.name}/{member.name}", (member.offset_data, member.size)
+        elif ending in ("txt", "text", "cls", "json"):
+            content = archive.extractfile(member).read().decode(errors="replace")
+            _add_part(record, ending, content, columns)
+    if record:
+        yield _checked(record)
+
+
+def _add_part(record: Record, ending: str, content: str, columns: Columns) -> None:
+    if ending == "cls":
+        record.labels = _as_list(content, columns.separator)
+    elif ending == "json":
+        try:
+            other = columns.record(record.where, json.loads(content))
+        except (ValueError, AttributeError) as error:
+            record.problem = f"its .json is not a JSON object ({error})"
+            return
+        record.texts, record.labels = other.texts or record.texts, other.labels or record.labels
+    else:
+        record.texts = [line.strip() for line in content.splitlines() if line.strip()]
+
+
+def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
+    """Rows of a folder that Hugging Face `datasets` saved (`save_to_disk`); all its splits, one after another.
+
+    Raises:
+        InputError: `datasets` is not installed, the folder is damaged, or it has no image column.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(f"{folder}: reading it needs `pip install 'math_hash[huggingface]'`") from error
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:  # it raises many kinds on damaged folders
+        raise InputError(f"{folder}: cannot be read as a saved dataset ({str(error).splitlines()[0]})") from error
+    parts = loaded if isinstance(loaded, dict) else {"": loaded}
+    for name, part in parts.items():
+        _require_column(folder, columns.image, part.column_names)
+        names = _class_names(part.features.get(columns.labels))
+        part = part.cast_column(columns.image, datasets.Image(decode=False))
+        for row, values in enumerate(part):
+            image = values[columns.image] or {}
+            if names and values.get(columns.labels) is not None:
+                values[columns.labels] = [names(value) for value in _as_list(values[columns.labels], None)]
+            record = columns.record(f"{folder}{'/' if name else ''}{name}, row {row}", {**values, columns.image: ""})
+            record.image, record.content = str(image.get("path") or f"{name}{row}.jpg"), image.get("bytes")
+            yield record if image else Record(record.where, problem="has no picture")
+
+
+def _class_names(feature: Any) -> Callable[[str], str] | None:
+    """From the stored number of a class to its name, where the labels are stored as numbers."""
+    feature = getattr(feature, "feature", feature)
+    return (lambda value: feature.int2str(int(value))) if hasattr(feature, "int2str") else None
+
+
+def _require_column(path: Path, column: str, found: Iterable[str]) -> None:
+    if column not in found:
+        listing = ", ".join(name for name in found if name) or "nothing"
+        raise InputError(f"{path}: has no column {column!r}, but {listing}; name it with --image-column")
+
+
+def _checked(record: Record) -> Record:
+    if not record.image and not record.problem:
+        record.problem = "has no picture"
+    return record
+
+
+def _as_list(value: Any, separator: str | None) -> list[str]:
+    """Texts or labels of one value: a list, or a string, cut at `separator`; empty ones are dropped."""
+    if value is None:
+        return []
+    values = value if isinstance(value, list | tuple) else str(value).split(separator) if separator else [value]
+    return [found for found in (" ".join(str(item).split()) for item in values if item is not None) if found]

@@ -1,0 +1,117 @@
+"""Build MS COCO, dataset/coco, from its official files or from the MATH release's lists.
+
+From annotations/ (instances_*.json and captions_*.json of 2014 or 2017) and the folders of the pictures:
+
+  python tools/make_datasets/make_coco.py --raw DOWNLOAD
+
+From all_imgs.txt, all_txts.txt, all_labels.txt and labels_annotation.txt:
+
+  python tools/make_datasets/make_coco.py --lists LISTS --images DOWNLOAD
+
+Training and validation pictures are joined and ordered by their number, so that 2014 and 2017 give the same rows:
+123,287, of which the 122,218 with one of the 80 labels are kept. `caption.mat` gets one of a picture's captions, the
+manifest keeps all of them; `--draw-captions` of the training draws another one in each epoch.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from math_hash.data.building import Source, build_dataset, tool_parser
+from math_hash.data.sources import locate_images, read_lists, require_files
+from math_hash.errors import InputError, exit_code
+
+LABELS = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+).split(",")
+
+
+def read_raw(raw: Path, images: Path, year: str | None) -> Source:
+    """Read the official files: rows with a label, in the order of the picture numbers.
+
+    Raises:
+        InputError: files are missing or damaged, or name something unknown.
+    """
+    if year is None:
+        found = [year for year in ("2014", "2017") if (raw / f"annotations/instances_train{year}.json").exists()]
+        year = found[0] if found else "2017"
+    parts = [f"{part}{year}" for part in ("train", "val")]
+    instance_files = require_files(raw, [f"annotations/instances_{part}.json" for part in parts])
+    caption_files = require_files(raw, [f"annotations/captions_{part}.json" for part in parts])
+    names: dict[int, str] = {}
+    labels: dict[int, set[str]] = {}
+    for part, path in zip(parts, instance_files, strict=True):
+        content = _read(path, ("images", "annotations", "categories"))
+        category = {item["id"]: item["name"] for item in content["categories"]}
+        names.update((item["id"], f"{part}/{item['file_name']}") for item in content["images"])
+        for item in content["annotations"]:
+            if item["image_id"] not in names or category.get(item["category_id"]) not in LABELS:
+                raise InputError(
+                    f"{path}: annotation {item['id']} is of picture {item['image_id']} and category "
+                    f"{item['category_id']}, which the file does not have or this protocol does not know"
+                )
+            labels.setdefault(item["image_id"], set()).add(category[item["category_id"]])
+    texts: dict[int, list[str]] = {}
+    for path in caption_files:
+        for item in sorted(_read(path, ("annotations",))["annotations"], key=lambda item: item["id"]):
+            texts.setdefault(item["image_id"], []).append(" ".join(item["caption"].split()))
+    numbers = sorted(number for number in names if number in labels)
+    root, found = locate_images([names[number] for number in numbers], images)
+    matrix = np.array([[name in labels[number] for name in LABELS] for number in numbers], np.uint8)
+    return Source(root, found, [texts.get(number, []) for number in numbers], matrix, LABELS)
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); download it again") from error
+    if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
+        raise InputError(f"{path}: has no {', '.join(missing)}; expected an official annotation file of COCO")
+    return content
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Read the source, check it against the protocol, write the dataset's folder.
+
+    Raises:
+        InputError: anything is missing or deviates.
+    """
+    if arguments.raw:
+        source = read_raw(arguments.raw, arguments.images or arguments.raw, arguments.year)
+    else:
+        listed, texts, labels, _ = read_lists(arguments.lists, LABELS)
+        root, images = locate_images(listed, arguments.images or arguments.lists)
+        source = Source(root, images, texts, labels, LABELS).rows(np.flatnonzero(labels.any(axis=1)))
+    build_dataset(
+        source,
+        arguments.output,
+        protocol="coco",
+        check=arguments.check,
+        allow_partial=arguments.allow_partial,
+        caption=arguments.caption,
+        seed=arguments.seed,
+    )
+
+
+def main() -> int:
+    parser = tool_parser(__doc__, "dataset/coco", "annotations/ and the folders of the pictures")
+    parser.add_argument("--year", choices=("2014", "2017"), help="with --raw: which edition (default: the one there)")
+    parser.add_argument(
+        "--caption", choices=("first", "random"), default="first", help="the caption that caption.mat gets (first)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of --caption random (1)")
+    arguments = parser.parse_args()
+    return exit_code(lambda: build(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

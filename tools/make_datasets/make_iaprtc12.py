@@ -1,0 +1,109 @@
+"""Build IAPR TC-12, dataset/iaprtc12, from its official downloads or from the MATH release's lists.
+
+From iaprtc12.tgz (annotations_complete_eng/ and images/) and the segmented set saiapr_tc-12 (a labels.txt in each of
+its folders, and wlist.txt), unpacked into one folder, at any depth:
+
+  python tools/make_datasets/make_iaprtc12.py --raw DOWNLOAD
+
+From all_imgs.txt, all_txts.txt, all_labels.txt and labels_annotation.txt:
+
+  python tools/make_datasets/make_iaprtc12.py --lists LISTS --images DOWNLOAD
+
+20,000 pictures, ordered by their number, with the 255 labels of the segmented set that occur. The text is the
+English description, without title and notes.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from math_hash.data.building import Source, build_dataset, tool_parser
+from math_hash.data.sources import locate_images, read_lines, read_lists, read_text, require_files
+from math_hash.errors import InputError, exit_code
+
+
+def read_raw(raw: Path, images: Path) -> Source:
+    """Read the official files, in the order of the picture numbers.
+
+    Raises:
+        InputError: files are missing or damaged, or name something unknown.
+    """
+    annotations = _one(raw, "annotations_complete_eng", "the English annotations of iaprtc12.tgz")
+    names_file = _one(raw, "wlist.txt", "the label names of the segmented set saiapr_tc-12")
+    names = dict(_pair(names_file, row, line) for row, line in enumerate(read_lines(names_file)) if line.strip())
+    labels: dict[int, set[str]] = {}
+    label_files = sorted(names_file.parent.rglob("labels.txt"))
+    if not label_files:
+        raise InputError(f"{names_file.parent}: holds no labels.txt; unpack the whole saiapr_tc-12 there")
+    for path in label_files:
+        for row, line in enumerate(read_lines(path)):
+            if not line.strip():
+                continue
+            values = line.split()
+            if len(values) < 3 or not all(value.isdigit() for value in values[:3]):
+                raise InputError(f"{path}, line {row + 1}: expected the numbers of a picture, a region and a label")
+            if values[2] not in names:
+                raise InputError(f"{path}, line {row + 1}: unknown label {values[2]}; {names_file} does not name it")
+            labels.setdefault(int(values[0]), set()).add(names[values[2]])
+    numbers = sorted(labels)
+    used = sorted({name for row in labels.values() for name in row})
+    described = {int(path.stem): path for path in annotations.rglob("*.eng") if path.stem.isdigit()}
+    texts = [_description(described[number]) if number in described else [] for number in numbers]
+    # the picture's folder is that of its annotation; without one, that of the labels
+    folder = {number: path.parent.name for number, path in described.items()}
+    listed = [f"images/{folder.get(number, f'{number // 1000:02d}')}/{number}.jpg" for number in numbers]
+    root, found = locate_images(listed, annotations.parent if images == raw else images)
+    matrix = np.array([[name in labels[number] for name in used] for number in numbers], np.uint8)
+    return Source(root, found, texts, matrix, used)
+
+
+def _one(raw: Path, name: str, what: str) -> Path:
+    found = sorted(raw.rglob(name)) if raw.is_dir() else []
+    if not found:
+        require_files(raw, [name])
+        raise InputError(f"{raw}: holds no {name}, {what}; unpack it there")
+    return found[0]
+
+
+def _pair(path: Path, row: int, line: str) -> tuple[str, str]:
+    number, _, name = line.strip().partition("\t") if "\t" in line else line.strip().partition(" ")
+    if not number.isdigit():
+        raise InputError(f"{path}, line {row + 1}: expected the number and the name of a label")
+    return number, name.strip() or f"label {number}"
+
+
+def _description(path: Path) -> list[str]:
+    found = re.search(r"<DESCRIPTION>(.*?)</DESCRIPTION>", read_text(path), re.DOTALL)
+    text = " ".join(found[1].split()) if found else ""
+    return [text] if text else []
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Read the source, check it against the protocol, write the dataset's folder.
+
+    Raises:
+        InputError: anything is missing or deviates.
+    """
+    if arguments.raw:
+        source = read_raw(arguments.raw, arguments.images or arguments.raw)
+    else:
+        listed, phrases, labels, names = read_lists(arguments.lists)
+        root, images = locate_images(listed, arguments.images or arguments.lists)
+        source = Source(root, images, [["; ".join(row)] if row else [] for row in phrases], labels, names)
+        source = source.rows(np.flatnonzero(labels.any(axis=1)))
+    build_dataset(
+        source, arguments.output, protocol="iaprtc12", check=arguments.check, allow_partial=arguments.allow_partial
+    )
+
+
+def main() -> int:
+    parser = tool_parser(__doc__, "dataset/iaprtc12", "the unpacked downloads")
+    arguments = parser.parse_args()
+    return exit_code(lambda: build(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
