@@ -10,10 +10,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-declare -A query=([flickr25k]=2000 [nuswide]=2100 [coco]=5000)
-declare -A train=([flickr25k]=10000 [nuswide]=10500 [coco]=10000)
-declare -A result=([flickr25k]=RESULT_MATH_FLICKR [nuswide]=RESULT_MATH_NUSWIDE [coco]=RESULT_MATH_COCO)
-usage="usage: bash run_MATH.sh train|test [flickr25k|nuswide|coco ...] [bits ...]"
+declare -A query=([flickr25k]=2000 [nuswide]=2100 [coco]=5000 [iaprtc12]=2000)
+declare -A train=([flickr25k]=10000 [nuswide]=10500 [coco]=10000 [iaprtc12]=10000)
+declare -A result=([flickr25k]=RESULT_MATH_FLICKR [nuswide]=RESULT_MATH_NUSWIDE [coco]=RESULT_MATH_COCO [iaprtc12]=RESULT_MATH_IAPRTC12)
+usage="usage: bash run_MATH.sh train|test [flickr25k|nuswide|coco|iaprtc12 ...] [bits ...]"
 
 mode=${1:-}
 [[ $mode == train || $mode == test ]] || { echo "$usage" >&2; exit 2; }
@@ -25,7 +25,7 @@ for word in "$@"; do
     else echo "error: '$word' is neither a dataset nor a code length; $usage" >&2; exit 2
     fi
 done
-[[ ${#datasets[@]} -gt 0 ]] || datasets=(flickr25k nuswide coco)
+[[ ${#datasets[@]} -gt 0 ]] || datasets=(flickr25k nuswide coco iaprtc12)
 [[ ${#bits[@]} -gt 0 ]] || bits=(16 32 64 128)
 
 read -ra launch <<< "${MATH_LAUNCH:-python}"

@@ -1,11 +1,14 @@
 import json
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from conftest import make_tiny_dataset
 
-from math_hash import InputError
+from math_hash import InputError, files
 from math_hash.data import read_dataset, write_dataset, write_mat
 from math_hash.files import sha256
 
@@ -76,4 +79,41 @@ def test_a_failed_build_leaves_the_older_folder_as_it_was(folder):
             protocol="own",
         )
     assert {path.name: sha256(path) for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+WRITER = """
+import sys, numpy as np
+from math_hash.data import write_dataset
+for number in range(10**6):
+    rows = 3 + number % 5
+    write_dataset(sys.argv[1], images=[f"{number}.png"] * rows, captions=[str(number)] * rows,
+                  labels=np.ones((rows, 1), np.uint8), label_names=["l"], protocol="own")
+    print(number, flush=True)
+"""
+
+
+def test_killed_at_any_moment_a_folder_is_the_older_or_the_newer_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "set"], stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        finished = [int(line) for line in process.stdout.read().split()] or [0]
+        process.wait()
+        process.stdout.close()
+        data = read_dataset(tmp_path / "set")
+        number = int(data.captions[0])
+        assert number in (finished[-1], finished[-1] + 1)
+        assert data.images == [f"{number}.png"] * (3 + number % 5)
+        assert all(sha256(data.path / name) == expected for name, expected in data.manifest["sha256"].items())
+    make_tiny_dataset(tmp_path / "set", rows=12)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # what the killed ones left is gone
+
+
+def test_where_folders_cannot_change_places_two_renames_do(folder, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    make_tiny_dataset(folder, rows=5)
+    assert len(read_dataset(folder)) == 5
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building import label_matrix
+from math_hash.data.building import Source, label_matrix
 from math_hash.errors import InputError
 
 
@@ -114,6 +114,25 @@ def read_lists(
         labels,
         names,
     )
+
+
+def source_from_lists(
+    folder: Path, images: Path | None, label_names: Sequence[str] | None = None, join: str | None = " "
+) -> Source:
+    """The rows with a label of the MATH release's lists, with their pictures.
+
+    Args:
+        folder, label_names: as for `read_lists`.
+        images: folder of the pictures; None: `folder`.
+        join: what is put between the tags or phrases of a row to make one text; None: each is a text of its own.
+
+    Raises:
+        InputError: as `read_lists` and `locate_images`.
+    """
+    listed, parts, labels, names = read_lists(folder, label_names)
+    root, found = locate_images(listed, images or folder)
+    texts = parts if join is None else [[join.join(row)] if row else [] for row in parts]
+    return Source(root, found, texts, labels, names).rows(np.flatnonzero(labels.any(axis=1)))
 
 
 def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[str]]:

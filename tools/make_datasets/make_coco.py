@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from math_hash.data.building import Source, build_dataset, tool_parser
-from math_hash.data.sources import locate_images, read_lists, require_files
+from math_hash.data.sources import locate_images, require_files, source_from_lists
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
@@ -88,9 +88,7 @@ def build(arguments: argparse.Namespace) -> None:
     if arguments.raw:
         source = read_raw(arguments.raw, arguments.images or arguments.raw, arguments.year)
     else:
-        listed, texts, labels, _ = read_lists(arguments.lists, LABELS)
-        root, images = locate_images(listed, arguments.images or arguments.lists)
-        source = Source(root, images, texts, labels, LABELS).rows(np.flatnonzero(labels.any(axis=1)))
+        source = source_from_lists(arguments.lists, arguments.images, LABELS, join=None)
     build_dataset(
         source,
         arguments.output,

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from math_hash.data.building import Source, build_dataset, tool_parser
-from math_hash.data.sources import locate_images, read_lines, read_lists, read_text, require_files
+from math_hash.data.sources import locate_images, read_lines, read_text, require_files, source_from_lists
 from math_hash.errors import InputError, exit_code
 
 
@@ -90,10 +90,7 @@ def build(arguments: argparse.Namespace) -> None:
     if arguments.raw:
         source = read_raw(arguments.raw, arguments.images or arguments.raw)
     else:
-        listed, phrases, labels, names = read_lists(arguments.lists)
-        root, images = locate_images(listed, arguments.images or arguments.lists)
-        source = Source(root, images, [["; ".join(row)] if row else [] for row in phrases], labels, names)
-        source = source.rows(np.flatnonzero(labels.any(axis=1)))
+        source = source_from_lists(arguments.lists, arguments.images, join="; ")
     build_dataset(
         source, arguments.output, protocol="iaprtc12", check=arguments.check, allow_partial=arguments.allow_partial
     )

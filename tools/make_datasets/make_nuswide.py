@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from math_hash.data.building import Source, build_dataset, tool_parser
-from math_hash.data.sources import locate_images, read_lines, read_lists, require_files
+from math_hash.data.sources import locate_images, read_lines, require_files, source_from_lists
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
@@ -83,9 +83,7 @@ def build(arguments: argparse.Namespace) -> None:
     if arguments.raw:
         source = read_raw(arguments.raw, arguments.images or arguments.raw, arguments.protocol)
     else:
-        listed, tags, labels, _ = read_lists(arguments.lists, LABELS)
-        root, images = locate_images(listed, arguments.images or arguments.lists)
-        source = Source(root, images, [[" ".join(row)] for row in tags], labels, LABELS)
+        source = source_from_lists(arguments.lists, arguments.images, LABELS)
     build_dataset(
         source,
         arguments.output,
