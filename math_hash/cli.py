@@ -66,9 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _add_export_flags(command)
         add_flags(command)
     _add_dataset_commands(commands)
+    _add_benchmark(commands)
     flags = vars(parser.parse_args(arguments))
     if flags["command"] == "dataset":
         return exit_code(lambda: _dataset(flags))
+    if flags["command"] == "benchmark":
+        return exit_code(lambda: _benchmark(flags))
     flags["is_train"] = flags.pop("command") == "train" or None
     exports = {name: flags.pop(name) for name in _EXPORT_FLAGS if name in flags}
     if exports.get("codes"):
@@ -114,6 +117,59 @@ def _dataset(flags: dict) -> None:
     output = flags["output"] or Path(f"{flags['folder']}.png")
     draw_rows(output, folder, np.sort(rows))
     print(f"{len(rows)} of {len(folder)} rows: {output}")
+
+
+_BENCHMARK_HELP = """\
+Train and evaluate methods at several code lengths, and write one table and one plot of mAP against bits. Finished
+cells are not run again, cut-off ones go on: the same command continues it.
+
+  math-hash benchmark --methods MATH MITH DCMH ITQ --bits 16 64 --seeds 3 --dataset demo
+
+All other options are those of training, and hold for every cell.
+"""
+_CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
+
+
+def _add_benchmark(commands) -> None:
+    parser = commands.add_parser(
+        "benchmark",
+        help="train and evaluate several methods, and write a table of them",
+        description=_BENCHMARK_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to compare (default: all)")
+    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="lengths (16 32 64)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, ... (3)")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of leaderboard.md and .png (docs)")
+    add_flags(parser, without=_CELL_OPTIONS)
+
+
+def _benchmark(flags: dict) -> None:
+    from math_hash.training.leaderboard import Cell, write_leaderboard
+
+    chosen = {name: flags.pop(name) for name in ("command", "methods", "bits", "seeds", "output")}
+    base = make_config({**flags, "is_train": True})
+    from math_hash.methods import METHODS
+
+    methods = chosen["methods"] or list(METHODS)
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise InputError(f"--methods {' '.join(unknown)}: unknown; choose from {', '.join(METHODS)}")
+    cells = [
+        Cell(method, k_bits, seed, Path(base.result_name) / base.dataset / f"{method}_{k_bits}_{seed}")
+        for k_bits in chosen["bits"]
+        for method in methods
+        for seed in range(1, chosen["seeds"] + 1)
+    ]
+    for number, cell in enumerate(cells, start=1):
+        if not cell.is_finished:
+            print(f"\n[{number}/{len(cells)}] {cell.method}, {cell.k_bits} bits, seed {cell.seed}")
+            if cell.is_started:
+                _run({**dict.fromkeys(flags), "is_train": True, "resume": str(cell.folder)})
+            else:
+                options = {"method": cell.method, "k_bits": cell.k_bits, "seed": cell.seed}
+                _run({**flags, **options, "is_train": True, "save_dir": str(cell.folder)})
+        write_leaderboard(cells, chosen["output"], base)
+    print(f"\nleaderboard  {chosen['output'] / 'leaderboard.md'}")
 
 
 _EXPORT_FLAGS = ("codes", "output", "top_k", "normalizer", "no_relevant", "min_shared", "protocol", "allow_different")
@@ -204,8 +260,9 @@ def _train(config: Config, accelerator) -> None:
     selection = {"selected_on": config.select_on, "selected_epoch": loop.best_epoch(run)}
     _report(replace(config, pretrained=str(run.path)), accelerator, data, run.path, selection)
     if accelerator.is_main_process:
-        plot_history(run.read_metrics(), run.path / "plots")
-        print(f"plots        {run.path}/plots")
+        if history := run.read_metrics():
+            plot_history(history, run.path / "plots")
+            print(f"plots        {run.path}/plots")
         print(f"model        {run.path}    math_hash.load_model({str(run.path)!r})")
 
 
@@ -235,6 +292,8 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
     from math_hash.training.setup import open_trained
 
     model = open_trained(config).to(accelerator.device)
+    if config.bits:
+        model.keep_bits(config.bits)
     show = accelerator.is_main_process and os.isatty(2)
     codes, results = evaluate(
         model,
@@ -257,6 +316,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
         "split_seed": config.split_seed,
         **selection,
         "model": config.pretrained,
+        "head_parameters": sum(weights.numel() for weights in model.head.parameters()),
         "label_file_sha256": sha256(data.folder.path / config.label_file),
         "relevance": "own pair" if data.pairs_only else "shared label",
         "rejected_pictures": len(data.rejected),

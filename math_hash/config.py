@@ -6,6 +6,7 @@ run's folder holds the whole of it in `config.yaml`.
 """
 
 import argparse
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
@@ -44,8 +45,11 @@ class Config:
     is_train: bool = option(False, "train; without it, --pretrained is evaluated")
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
     method: str = option("MATH", "the hash head and its objective")
+    method_options: str = option("", "options of the method's own, such as 'centered=true margin=0.1'")
+    joint_update: bool = option(False, "update all streams in one step where the method does it in turn")
     k_bits: int = option(16, "length of the codes, in bits", minimum=1)
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")
+    bits: int = option(0, "evaluate codes of the m most significant bits of a trained model (0: all)", minimum=0)
     resume: str = option("", "a run folder: continue it where its last finished epoch ended")
     seed: int = option(1, "seed of everything that is drawn in training", minimum=0)
 
@@ -164,10 +168,12 @@ def flag_of(item) -> str:
     return item.metadata["flag"] or f"--{item.name.replace('_', '-')}"
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` one flag for each field of `Config`, and `--config`."""
+def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Give `parser` one flag for each field of `Config` that is not in `without`, and `--config`."""
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
     for item in fields(Config):
+        if item.name in without:
+            continue
         default = "" if item.default in ("", None, False, True) else f" (default: {item.default})"
         arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
         if item.type is bool:

@@ -28,7 +28,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 class ModelConfig:
     """What rebuilds a model from its weights. Saved as `config.json` beside `model.safetensors`.
 
-    encoder: {"kind": "clip", "architecture", "mean", "std"} or {"kind": "precomputed", "image_width", "text_width"}.
+    encoder: {"kind": "clip", "architecture", "mean", "std"}, or {"kind": "precomputed", "image_width", "text_width",
+    "stage_widths"}.
     """
 
     method: str
@@ -43,7 +44,8 @@ class HashModel(nn.Module):
     """An encoder and a method's head.
 
     Attributes:
-        k_bits: length of the codes.
+        k_bits: length of the codes that it gives.
+        bit_order: int64 (k,), the bits from the most to the least significant one.
         method: name of the method.
         max_words: tokens that a text is cut to.
     """
@@ -59,8 +61,20 @@ class HashModel(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head: Method = METHODS[method](encoder.width, k_bits, **method_options)
+        self.register_buffer("bit_order", torch.arange(k_bits))  # the most significant bit first
         self.method, self.k_bits, self.max_words = method, k_bits, max_words
         self.method_options = dict(method_options)
+
+    def keep_bits(self, bits: int) -> "HashModel":
+        """Give codes of the `bits` most significant bits from now on, the most significant one first.
+
+        Raises:
+            InputError: the model has fewer bits.
+        """
+        if not 1 <= bits <= self.head.k_bits:
+            raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; choose from 1 to that")
+        self.k_bits = bits
+        return self
 
     def encode_image(
         self,
@@ -106,16 +120,21 @@ class HashModel(nn.Module):
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self.head.hash_image(self.encoder.encode_image(to_device(images, self.device)))
+        return self._kept(
+            self.head.hash_image(self.encoder.encode_image(to_device(images, self.device), self.head.needs))
+        )
 
     def hash_text(self, texts: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self.head.hash_text(self.encoder.encode_text(to_device(texts, self.device)))
+        return self._kept(self.head.hash_text(self.encoder.encode_text(to_device(texts, self.device), self.head.needs)))
+
+    def _kept(self, codes: Tensor) -> Tensor:
+        return codes if self.k_bits == self.head.k_bits else codes[:, self.bit_order[: self.k_bits]]
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        return self.bit_order.device
 
     @property
     def config(self) -> ModelConfig:
@@ -133,8 +152,9 @@ class HashModel(nn.Module):
                 "kind": "precomputed",
                 "image_width": self.encoder.image_width,
                 "text_width": self.encoder.text_width,
+                "stage_widths": self.encoder.stage_widths,
             }
-        return ModelConfig(self.method, self.k_bits, self.method_options, encoder, self.max_words)
+        return ModelConfig(self.method, self.head.k_bits, self.method_options, encoder, self.max_words)
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, each atomically.
@@ -191,7 +211,7 @@ def read_saved(folder: str | Path) -> HashModel:
             f"{folder / CONFIG}: damaged or of another version ({error}); train or save it again"
         ) from error
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict({"bit_order": model.bit_order, **load_file(folder / WEIGHTS)})
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / WEIGHTS}: missing, damaged or of another model ({reason})") from error

@@ -21,8 +21,29 @@ def shared_label(labels: Tensor, others: Tensor) -> Tensor:
     return (labels.float() @ others.float().T).gt(0).float()
 
 
-def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T) / 2.
+def jaccard(labels: Tensor, others: Tensor) -> Tensor:
+    """J: labels that two rows share, over labels that either has; 0 where neither has one.
+
+    Args:
+        labels: 0/1 (n, c), any dtype.
+        others: 0/1 (b, c).
+
+    Returns:
+        float32 (n, b) in [0, 1].
+    """
+    labels, others = labels.float(), others.float()
+    shared = labels @ others.T
+    either = labels.sum(dim=1)[:, None] + others.sum(dim=1) - shared
+    return shared / either.clamp(min=1)
+
+
+def cosine(vectors: Tensor, others: Tensor) -> Tensor:
+    """C: cosines of rows, (n, d) and (b, d) of any dtype, float32 (n, b); 0 where a row is 0."""
+    return F.normalize(vectors.float(), dim=-1) @ F.normalize(others.float(), dim=-1).T
+
+
+def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor, scale: float = 1.0) -> Tensor:
+    """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T / scale) / 2.
 
     The likelihood of DCMH (Jiang and Li, CVPR 2017, section 3.2), with the inner products clamped to [-64, 64] as in
     the MITH release.
@@ -31,11 +52,12 @@ def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor) -> Tens
         bank: F, (n, k), constant.
         codes: h, (b, k).
         similarity: S, (n, b) of 0/1.
+        scale: what the inner products are divided by.
 
     Returns:
         A scalar.
     """
-    s = 0.5 * torch.clamp(bank @ codes.T, -64, 64)
+    s = 0.5 * torch.clamp(bank @ codes.T / scale, -64, 64)
     return (F.softplus(s) - similarity * s).mean()
 
 

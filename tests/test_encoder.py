@@ -116,19 +116,19 @@ def test_padding_changes_only_the_padding_positions():
     assert torch.allclose(long.pooled, short.pooled, atol=1e-5)
 
 
-def test_stages_are_the_pooled_states_after_the_blocks_asked_for():
+def test_stages_are_the_pooled_states_at_the_end_of_each_quarter():
     model, encoder = tiny_clip(), encoder_from_openai(tiny_clip().state_dict(), 32, "test")
     images, ids = torch.randn(2, 3, 32, 32), encoder.tokenize(TEXTS, 12)
     visual = model.visual
     with torch.no_grad():
         first = visual.transformer.resblocks[0](visual._embeds(images))
         second = visual.transformer.resblocks[1](first)
-        image = encoder.encode_image(images, stages=(0, 1))
-        text = encoder.encode_text(ids, stages=(0, 1))
+        image = encoder.encode_image(images, {"stages"})
+        text = encoder.encode_text(ids, {"stages"})
         whole = encoder.encode_text(ids)
-    assert torch.allclose(image.stages, torch.stack([first[:, 0], second[:, 0]], dim=1), atol=1e-5)
-    assert text.stages.shape == (4, 2, 64)
-    projected = model.ln_final(text.stages[:, 1]) @ model.text_projection
+    assert torch.allclose(image.stages, torch.stack([first[:, 0]] * 2 + [second[:, 0]] * 2, dim=1), atol=1e-5)
+    assert text.stages.shape == (4, 4, 64)
+    projected = model.ln_final(text.stages[:, 3]) @ model.text_projection
     assert torch.allclose(projected, whole.pooled, atol=1e-5)
 
 

@@ -164,13 +164,14 @@ def test_objective_equals_a_plain_transcription(seed, device):
     rng = np.random.default_rng(seed)
     head = MATH(64, 12, hyper_intra=4, hyper_inter=13, hyper_MSE=5, hyper_quan=7, hyper_contrast=57)
     streams = random_streams(seed=seed)
-    labels, bank_labels = (rng.integers(0, 2, (n, 5)) for n in (6, 9))
+    bank_labels, rows = rng.integers(0, 2, (9, 5)), rng.permutation(9)[:6]
+    labels = bank_labels[rows]
     bank = {name: torch.from_numpy(9 * rng.normal(size=(9, 12))) for name in streams}  # far enough for the clamp
     found = head.loss_terms(
         {name: Stream(*(x.to(device) for x in stream)) for name, stream in streams.items()},
-        torch.from_numpy(labels).to(device),
         {name: value.to(device) for name, value in bank.items()},
         torch.from_numpy(bank_labels).to(device),
+        torch.from_numpy(rows).to(device),
     )
     plain = {name: Stream(*(x.numpy() for x in stream)) for name, stream in streams.items()}
     expected = plain_objective(plain, labels, {n: v.numpy() for n, v in bank.items()}, bank_labels, (4, 13, 5, 7, 57))
@@ -191,7 +192,7 @@ def test_the_teacher_of_the_squared_error_gets_no_gradient():
     head = MATH(64, 12, hyper_intra=0, hyper_inter=0, hyper_MSE=5, hyper_quan=0, hyper_contrast=0)
     streams = {name: Stream(*(x.requires_grad_() for x in stream)) for name, stream in random_streams().items()}
     labels = torch.ones(6, 2)
-    terms = head.loss_terms(streams, labels, head.bank_codes(streams), labels)
+    terms = head.loss_terms(streams, head.bank_codes(streams), labels, torch.arange(6))
     terms["MSE"].backward()
     assert streams["image"].h_global.grad is None
     assert streams["image"].h_local.grad.abs().sum() > 0
@@ -213,7 +214,7 @@ def test_codes_of_images_and_texts_need_nothing_else(fusion):
         random_features(4, 5, 64, [2, 3, 2, 5], 2),
     )
     with torch.no_grad():
-        outputs = head(image, text, label, identity)
+        outputs = head({"image": image, "text": text, "label": label}, torch.ones(4, 2), identity)
         assert torch.equal(outputs["image"].code, head.hash_image(image))
         assert torch.equal(outputs["text"].code, head.hash_text(text))
     assert head.hash_image(image).abs().max() < 1
@@ -225,9 +226,10 @@ def test_no_nan_at_128_bits_in_low_precision(precision):
     head = MATH(64, 128)
     features = [random_features(8, 5, 64, [5, 2, 3, 4, 5, 1, 2, 3], seed) for seed in range(3)]
     with torch.autocast("cpu", dtype=precision):
-        outputs = head(*features, lambda value: value.float())
-    labels = torch.randint(0, 2, (8, 4))
-    loss = sum(head.loss_terms(outputs, labels, head.bank_codes(outputs), labels).values())
+        streams = dict(zip(head.streams, features, strict=True))
+        labels = torch.randint(0, 2, (8, 4))
+        outputs = head(streams, labels, lambda value: value.float())
+    loss = sum(head.loss_terms(outputs, head.bank_codes(outputs), labels, torch.arange(8)).values())
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)

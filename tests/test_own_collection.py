@@ -102,12 +102,14 @@ def test_several_texts_are_drawn_in_training_and_never_in_evaluation(own, flags,
         return np.array([[len(text)] * length for text in given])
 
     pairs = PairDataset(data, tokenize, lambda image, train: 0, 4)
-    drawn = [[int(pairs.for_training((1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)]
-    assert drawn == [[int(pairs.for_training((1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)]
+    drawn = [[int(pairs.for_training(draw=(1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)]
+    assert drawn == [
+        [int(pairs.for_training(draw=(1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)
+    ]
     lengths = [{epoch[row] for epoch in drawn} for row in range(60)]
     assert lengths[7] == {len(captions[7])}
     assert all(len(found) == 3 for row, found in enumerate(lengths) if row != 7)
-    for other in (pairs, pairs.for_training(), pairs.for_training(None)):
+    for other in (pairs, pairs.for_training(), pairs.with_streams(("text",))):
         assert [int(other[row]["text"][0]) for row in range(60)] == [len(caption) for caption in captions]
 
     runs = {}

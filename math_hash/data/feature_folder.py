@@ -1,5 +1,6 @@
 """A folder of precomputed features: plain `.npy` files, a row an instance of the dataset."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ _ARRAYS = {
     "label": ("label_tokens", "label_pooled", "label_length"),
 }
 
+_STAGES = ("image_stages", "text_stages")
+
 
 class FeatureFolder:
     """Stored features of the n instances of a dataset, memory-mapped.
@@ -20,7 +23,8 @@ class FeatureFolder:
     Files, all of n rows, floats of any precision: `image_tokens.npy` (n, patches, w_i), `image_pooled.npy` (n, w_i);
     `text_tokens.npy` (n, length, w_t), `text_pooled.npy` (n, w_t) and `text_length.npy` (n,), the number of tokens
     that are no padding, markers included; the names of the labels as a third text: `label_tokens.npy`,
-    `label_pooled.npy`, `label_length.npy`.
+    `label_pooled.npy`, `label_length.npy`. Of their own widths, and only for methods that use them:
+    `image_stages.npy` and `text_stages.npy` (n, 4, w), pooled states of four depths.
 
     Raises:
         InputError: a file is missing or damaged, or shapes do not fit together or to the dataset.
@@ -29,6 +33,13 @@ class FeatureFolder:
     def __init__(self, folder: str | Path, rows: int):
         self.folder = Path(folder)
         self._arrays = {name: self._open(name, rows) for names in _ARRAYS.values() for name in names}
+        self.stage_widths = None
+        if all((self.folder / f"{name}.npy").exists() for name in _STAGES):
+            self._arrays.update((name, self._open(name, rows)) for name in _STAGES)
+            self.stage_widths = tuple(self._arrays[name].shape[-1] for name in _STAGES)
+            for name in _STAGES:
+                if self._arrays[name].ndim != 3 or self._arrays[name].shape[1] != 4:
+                    raise InputError(f"{self.folder}/{name}.npy: shape {self._arrays[name].shape}; expected (n, 4, w)")
         for name, dimensions in (("tokens", 3), ("pooled", 2)):
             for stream in _ARRAYS:
                 if self._arrays[f"{stream}_{name}"].ndim != dimensions:
@@ -40,16 +51,23 @@ class FeatureFolder:
         if self._width("label") != self.text_width:
             raise InputError(f"{self.folder}: label and text features differ in width; one encoder must make both")
 
-    def __getitem__(self, place: tuple[str, int]) -> dict[str, torch.Tensor]:
-        """Features of one stream ("image", "text", "label") of one row, float32, as `PrecomputedEncoder` takes them."""
-        stream, row = place
-        tokens = torch.from_numpy(self._arrays[f"{stream}_tokens"][row].astype(np.float32))
-        stored = {
-            "tokens": tokens,
-            "pooled": torch.from_numpy(self._arrays[f"{stream}_pooled"][row].astype(np.float32)),
-        }
-        if stream != "image":
-            stored["padding"] = torch.arange(len(tokens)) >= int(self._arrays[f"{stream}_length"][row])
+    def batch(self, stream: str, rows: Sequence[int], needs: Collection[str]) -> dict[str, torch.Tensor]:
+        """Features of one stream ("image", "text", "label") of some rows, as `PrecomputedEncoder` takes them.
+
+        Args:
+            needs: "tokens" and "stages" are read only where they are among these.
+        """
+        wanted = ["pooled", *(part for part in ("tokens", "stages") if part in needs)]
+        rows = np.asarray(rows)
+        order = np.argsort(rows)  # the file is read in its own order
+        stored = {}
+        for part in wanted:
+            values = np.empty((len(rows), *self._arrays[f"{stream}_{part}"].shape[1:]), np.float32)
+            values[order] = self._arrays[f"{stream}_{part}"][rows[order]]
+            stored[part] = torch.from_numpy(values)
+        if stream != "image" and "tokens" in needs:
+            length = torch.from_numpy(self._arrays[f"{stream}_length"][rows].astype(np.int64))
+            stored["padding"] = torch.arange(stored["tokens"].shape[1]) >= length[:, None]
         return stored
 
     def _open(self, name: str, rows: int) -> np.ndarray:

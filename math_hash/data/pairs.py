@@ -1,6 +1,6 @@
 """Image-text pairs as PyTorch reads them: one item a row, batches by lists of rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from math_hash.data.feature_folder import FeatureFolder
 from math_hash.data.folder import DatasetFolder
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.errors import InputError
+
+STREAMS = ("image", "text", "label")
 
 
 class PairDataset(Dataset):
@@ -37,36 +39,43 @@ class PairDataset(Dataset):
         train: bool = False,
     ):
         self.folder, self.transform, self.train = folder, transform, train
-        self.tokenize, self.max_words, self.draw = tokenize, max_words, None
+        self.tokenize, self.max_words, self.draw, self.streams = tokenize, max_words, None, STREAMS
         self.text_ids = tokenize(folder.captions, max_words)
         self.label_text_ids = tokenize(folder.label_texts, max_words)
 
-    def for_training(self, draw: tuple[int, ...] | None = None) -> "PairDataset":
-        """The same rows, pictures in the form for training; token ids are shared.
+    def with_streams(self, streams: tuple[str, ...]) -> "PairDataset":
+        """The same rows, of which an item has only these of "image", "text" and "label"; token ids are shared."""
+        return self._changed(streams=streams)
+
+    def for_training(self, streams: tuple[str, ...] = STREAMS, draw: tuple[int, ...] | None = None) -> "PairDataset":
+        """As `with_streams`, pictures in the form for training.
 
         Args:
             draw: numbers that decide which one of a row's texts is taken; None: the one in `caption.mat`.
         """
+        return self._changed(streams=streams, train=True, draw=draw)
+
+    def _changed(self, **attributes: Any) -> "PairDataset":
         other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "train": True, "draw": draw}
+        other.__dict__ = {**self.__dict__, **attributes}
         return other
 
     def __len__(self) -> int:
         return len(self.folder)
 
     def __getitem__(self, row: int) -> dict[str, Any] | InputError:
-        try:
-            image = open_image(self.folder.image_path(row))
-        except InputError as error:
-            # returned, not raised: a data loader's worker would wrap it into a traceback
-            return InputError(f"{self.folder.path}, row {row}: {error}")
-        return {
-            "image": self.transform(image, self.train),
-            "text": self._text(row),
-            "label_text": self.label_text_ids[row],
-            "label": self.folder.labels[row],
-            "index": row,
-        }
+        item = {"label": self.folder.labels[row], "index": row}
+        if "text" in self.streams:
+            item["text"] = self._text(row)
+        if "label" in self.streams:
+            item["label_text"] = self.label_text_ids[row]
+        if "image" in self.streams:
+            try:
+                item["image"] = self.transform(open_image(self.folder.image_path(row)), self.train)
+            except InputError as error:
+                # returned, not raised: a data loader's worker would wrap it into a traceback
+                return InputError(f"{self.folder.path}, row {row}: {error}")
+        return item
 
     def _text(self, row: int) -> Tensor:
         texts = self.folder.texts[row] if self.draw is not None else ()
@@ -77,26 +86,39 @@ class PairDataset(Dataset):
 
 
 class FeaturePairDataset(Dataset):
-    """The rows of `PairDataset` with stored features in the place of pictures and token ids."""
+    """The rows of `PairDataset` with stored features in the place of pictures and token ids, read a batch at a time.
 
-    def __init__(self, folder: DatasetFolder, features: FeatureFolder):
-        self.folder, self.features = folder, features
+    Args:
+        folder: the dataset.
+        features: of its rows.
+        needs: what a method uses of the features, as in `Method.needs`.
+    """
 
-    def for_training(self, draw: None = None) -> "FeaturePairDataset":
-        """Itself: stored features have one form."""
-        return self
+    def __init__(self, folder: DatasetFolder, features: FeatureFolder, needs: Collection[str]):
+        self.folder, self.features, self.needs, self.streams = folder, features, needs, STREAMS
+
+    def with_streams(self, streams: tuple[str, ...]) -> "FeaturePairDataset":
+        """The same rows, of which a batch has only these of "image", "text" and "label"."""
+        other = FeaturePairDataset(self.folder, self.features, self.needs)
+        other.streams = streams
+        return other
+
+    def for_training(self, streams: tuple[str, ...] = STREAMS, draw: None = None) -> "FeaturePairDataset":
+        """As `with_streams`: stored features have one form."""
+        return self.with_streams(streams)
 
     def __len__(self) -> int:
         return len(self.folder)
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {
-            "image": self.features["image", row],
-            "text": self.features["text", row],
-            "label_text": self.features["label", row],
-            "label": self.folder.labels[row],
-            "index": row,
-        }
+    def __getitems__(self, rows: list[int]) -> dict[str, Any]:
+        """A whole batch, as the data loader asks for it."""
+        batch = {"label": torch.from_numpy(self.folder.labels[rows]), "index": torch.tensor(rows)}
+        for stream in self.streams:
+            if stream != "label":
+                batch[stream] = self.features.batch(stream, rows, self.needs)
+            elif "label_text" in self.needs:
+                batch["label_text"] = self.features.batch("label", rows, self.needs)
+        return batch
 
 
 def load_batches(
@@ -128,6 +150,8 @@ def to_device(value: Any, device: torch.device) -> Any:
     return value.to(device, non_blocking=True)
 
 
-def _collate(items: list[dict[str, Any] | InputError]) -> dict[str, Any] | InputError:
+def _collate(items: list[dict[str, Any] | InputError] | dict[str, Any]) -> dict[str, Any] | InputError:
+    if isinstance(items, dict):  # a whole batch already
+        return items
     errors = [item for item in items if isinstance(item, InputError)]
     return errors[0] if errors else default_collate(items)

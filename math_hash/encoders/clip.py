@@ -1,6 +1,6 @@
 """CLIP as open_clip builds it, behind the one interface that the hash heads use."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -66,13 +66,19 @@ class ClipEncoder(nn.Module):
         """Token ids, int64 (n, max_words): start marker, byte pairs, end marker, zeros; longer texts are cut."""
         return open_clip.tokenize(texts, context_length=max_words)
 
-    def encode_image(self, images: Tensor, stages: Sequence[int] = ()) -> Features:
+    @property
+    def stage_widths(self) -> tuple[int, int]:
+        """Widths of the image and the text tower's states."""
+        return self.architecture["vision_cfg"]["width"], self.architecture["text_cfg"]["width"]
+
+    def encode_image(self, images: Tensor, needs: Collection[str] = ("tokens",)) -> Features:
         """Encode normalised pictures, float (b, 3, resolution, resolution).
 
         Args:
-            stages: numbers of the blocks (0 is the first) after which the class token's state is wanted too.
+            needs: with "stages", the class token's state at the end of each quarter of the tower is given too.
         """
         visual = self.clip.visual
+        stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
         depths = sorted({*stages, len(visual.transformer.resblocks) - 1})
         output = visual.forward_intermediates(images, indices=depths, output_fmt="NLC", output_extra_tokens=True)
         tokens = visual.ln_post(output["image_intermediates"][-1]) @ visual.proj
@@ -83,11 +89,11 @@ class ClipEncoder(nn.Module):
             stages=torch.cat([states[stage] for stage in stages], dim=1) if stages else None,
         )
 
-    def encode_text(self, token_ids: Tensor, stages: Sequence[int] = ()) -> Features:
+    def encode_text(self, token_ids: Tensor, needs: Collection[str] = ("tokens",)) -> Features:
         """Encode token ids, int64 (b, length), zero padded, length at most the context.
 
         Args:
-            stages: numbers of the blocks after which the end marker's state is wanted too.
+            needs: with "stages", the end marker's state at the end of each quarter of the tower is given too.
 
         Raises:
             InputError: the texts are longer than the encoder's context.
@@ -108,6 +114,7 @@ class ClipEncoder(nn.Module):
         mask = mask.expand(batch, length, length).repeat_interleave(heads, dim=0)  # (b * heads, length, length)
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, float("-inf"))
 
+        stages = _quarters(len(blocks)) if "stages" in needs else []
         depths = sorted({*stages, len(blocks) - 1})
         embedded = text.token_embedding(token_ids) + text.positional_embedding[:length]
         last, between = text.transformer.forward_intermediates(embedded, attn_mask=mask, indices=depths)
@@ -122,6 +129,11 @@ class ClipEncoder(nn.Module):
             padding=padding,
             stages=torch.stack([states[stage][rows, end] for stage in stages], dim=1) if stages else None,
         )
+
+
+def _quarters(layers: int) -> list[int]:
+    """Numbers of the blocks that end each quarter of a tower; a tower of fewer than four blocks repeats some."""
+    return [-(-layers * quarter // 4) - 1 for quarter in range(1, 5)]
 
 
 def _check_ordinary(architecture: dict[str, Any]) -> None:

@@ -10,14 +10,15 @@ from torch import Tensor
 class Features:
     """Features of b instances of one modality, in the space that both modalities share.
 
-    tokens: (b, length, d) projected token states: the patches of an image, the words of a text.
+    tokens: (b, length, d) projected token states: the patches of an image, the words of a text; None where they were
+        not asked for.
     pooled: (b, d) projected state of the class token, or of the text's end marker.
     padding: bool (b, length), True where a text has no token; None for images, which have no padding and no markers.
-    stages: (b, stages, width) unprojected pooled states after the blocks that were asked for, early to late; None
-        where none were. `width` is the tower's own.
+    stages: (b, 4, width) unprojected pooled states of four depths, early to late, `width` being the tower's own; None
+        where they were not asked for.
     """
 
-    tokens: Tensor
+    tokens: Tensor | None
     pooled: Tensor
     padding: Tensor | None = None
     stages: Tensor | None = None

@@ -1,5 +1,7 @@
 """Features that were computed beforehand, by any encoder or by two different ones, in the place of CLIP."""
 
+from collections.abc import Collection, Sequence
+
 from torch import Tensor, nn
 
 from math_hash.encoders.features import Features
@@ -11,23 +13,30 @@ class PrecomputedEncoder(nn.Module):
     Args:
         image_width: width of the stored image features.
         text_width: width of the stored text features.
+        stage_widths: of the stored stages of images and of texts; None where there are none.
 
     Attributes:
         width: the shared width d, the smaller of the two.
     """
 
-    def __init__(self, image_width: int, text_width: int):
+    def __init__(self, image_width: int, text_width: int, stage_widths: Sequence[int] | None = None):
         super().__init__()
         self.image_width, self.text_width = image_width, text_width
+        self.stage_widths = None if stage_widths is None else tuple(stage_widths)
         self.width = min(image_width, text_width)
         same = image_width == text_width
         self.image_map = nn.Identity() if same else nn.Linear(image_width, self.width)
         self.text_map = nn.Identity() if same else nn.Linear(text_width, self.width)
 
-    def encode_image(self, stored: dict[str, Tensor]) -> Features:
-        """`stored`: tokens (b, length, image_width) and pooled (b, image_width), float."""
-        return Features(self.image_map(stored["tokens"]), self.image_map(stored["pooled"]))
+    def encode_image(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+        """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
+        return _features(stored, self.image_map, needs)
 
-    def encode_text(self, stored: dict[str, Tensor]) -> Features:
-        """`stored`: tokens (b, length, text_width) and pooled (b, text_width), float; padding, bool (b, length)."""
-        return Features(self.text_map(stored["tokens"]), self.text_map(stored["pooled"]), stored["padding"])
+    def encode_text(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+        """`stored`: as for images, with text_width, and padding, bool (b, length), beside tokens."""
+        return _features(stored, self.text_map, needs)
+
+
+def _features(stored: dict[str, Tensor], to_width: nn.Module, needs: Collection[str]) -> Features:
+    tokens = to_width(stored["tokens"]) if "tokens" in needs else None
+    return Features(tokens, to_width(stored["pooled"]), stored.get("padding"), stored.get("stages"))

@@ -13,12 +13,10 @@ added, without which an encoder that was not trained on pairs learns little.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from math_hash.encoders.features import Features
-from math_hash.methods.method import Gather, Method
-from math_hash.objectives import info_nce, quantization, sign
+from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus
+from math_hash.objectives import cosine, info_nce, quantization
 
 
 class Outputs(NamedTuple):
@@ -30,55 +28,32 @@ class Outputs(NamedTuple):
     text: Tensor
 
 
-class DJSRH(Method):
-    """The heads and the objective.
+class DJSRH(PooledMethod):
+    """The objective, on a two-layer head a modality."""
 
-    Args:
-        width: d, of the encoder's features.
-        k_bits: k.
-    """
-
-    streams = ("image", "text")
-    needs_labels = False
+    needs = frozenset()
 
     # the paper's section 4.1: weight of the images' affinity, of second-order affinity, scale, weight within a modality
     beta, eta, mu, within = 0.6, 0.4, 1.5, 0.1
     contrast, quan, temperature = 1.0, 0.1, 0.2  # of the terms that are not the paper's
 
-    def __init__(self, width: int, k_bits: int):
-        super().__init__()
-        self.k_bits = k_bits
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, k_bits), nn.Tanh())
-                for name in self.streams
-            }
-        )
-
-    def hash_image(self, image: Features) -> Tensor:
-        return self.heads["image"](image.pooled)
-
-    def hash_text(self, text: Features) -> Tensor:
-        return self.heads["text"](text.pooled)
-
-    def forward(self, image: Features, text: Features, label: Features, gather: Gather) -> Outputs:
+    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Outputs:
+        image, text = features["image"], features["text"]
         parts = (image.pooled, text.pooled, self.hash_image(image), self.hash_text(text))
         return Outputs(*map(gather, parts))
 
-    def bank_codes(self, outputs: Outputs) -> dict[str, Tensor]:
+    def bank_codes(self, outputs: Outputs) -> Codes:
         return {"image": outputs.image, "text": outputs.text}
 
-    def loss_terms(
-        self, outputs: Outputs, labels: Tensor, bank: dict[str, Tensor], bank_labels: Tensor
-    ) -> dict[str, Tensor]:
+    def loss_terms(self, outputs: Outputs, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = self.mu * joint_semantics(outputs.image_features, outputs.text_features, self.beta, self.eta)
-        image, text = F.normalize(outputs.image), F.normalize(outputs.text)
-        B = sign(outputs.image.detach() + outputs.text.detach())
+        image, text, B = outputs.image, outputs.text, consensus(bank, rows)
+        within = (S - cosine(image, image)).square().mean() + (S - cosine(text, text)).square().mean()
         return {
-            "inter": (S - image @ text.T).square().mean(),
-            "intra": self.within * ((S - image @ image.T).square().mean() + (S - text @ text.T).square().mean()),
-            "contrast": self.contrast * info_nce(outputs.image, outputs.text, self.temperature),
-            "quan": self.quan * (quantization(outputs.image, B) + quantization(outputs.text, B)),
+            "inter": (S - cosine(image, text)).square().mean(),
+            "intra": self.within * within,
+            "contrast": self.contrast * info_nce(image, text, self.temperature),
+            "quan": self.quan * (quantization(image, B) + quantization(text, B)),
         }
 
 
@@ -89,10 +64,7 @@ def joint_semantics(image: Tensor, text: Tensor, beta: float, eta: float) -> Ten
     S = (1 - eta) S~ + eta S~ S~^T / b.
     """
 
-    def cosines(features: Tensor) -> Tensor:
-        unit = F.normalize(features - features.mean(dim=0))
-        return unit @ unit.T
-
     with torch.no_grad():
-        S = beta * cosines(image) + (1 - beta) * cosines(text)
+        image, text = (features - features.mean(dim=0) for features in (image, text))
+        S = beta * cosine(image, image) + (1 - beta) * cosine(text, text)
         return (1 - eta) * S + eta * S @ S.T / len(S)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
-from math_hash.methods.method import Gather, Method
+from math_hash.methods.method import Codes, Gather, Method, StreamFeatures
 from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
 
@@ -49,6 +49,8 @@ class MATH(Method):
     """
 
     streams = ("image", "text", "label")
+    turns = (streams,)
+    needs = frozenset({"labels", "tokens", "label_text"})
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class MATH(Method):
     def hash_text(self, text: Features) -> Tensor:
         return self._stream("text", text, text.pooled).code
 
-    def forward(self, image: Features, text: Features, label: Features, gather: Gather) -> dict[str, Stream]:
+    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> dict[str, Stream]:
+        image, text, label = (features[name] for name in self.streams)
         fused = fuse_label(label, image, text, gather if self.fusion == "batch" else None)
         local = {
             "image": self._stream("image", image, image.pooled),
@@ -88,14 +91,14 @@ class MATH(Method):
         }
         return {name: Stream(*map(gather, stream)) for name, stream in local.items()}
 
-    def bank_codes(self, outputs: dict[str, Stream]) -> dict[str, Tensor]:
+    def bank_codes(self, outputs: dict[str, Stream]) -> Codes:
         return {name: stream.h_global for name, stream in outputs.items()}
 
     def loss_terms(
-        self, outputs: dict[str, Stream], labels: Tensor, bank: dict[str, Tensor], bank_labels: Tensor
+        self, outputs: dict[str, Stream], bank: Codes, bank_labels: Tensor, rows: Tensor
     ) -> dict[str, Tensor]:
         alpha, beta, delta, gamma, lam = self.weights
-        S = shared_label(bank_labels, labels)  # (n, b)
+        S = shared_label(bank_labels, bank_labels[rows])  # (n, b)
         nll = {(a, b): pairwise_likelihood(bank[a], outputs[b].h_global, S) for a in self.streams for b in self.streams}
         B = sign(sum(stream.h_global.detach() for stream in outputs.values()))
         image, text, label = (outputs[name] for name in self.streams)

@@ -29,6 +29,6 @@ class CodeBank(nn.Module):
 
     @torch.no_grad()
     def write(self, rows: Tensor, codes: dict[str, Tensor]) -> None:
-        """Replace the codes of some rows, int64 (b,), by new ones, stream -> (b, k)."""
-        for stream, bank in self.codes.items():
-            bank[rows] = codes[stream].detach().float()
+        """Replace the codes of some rows, int64 (b,), by new ones, stream -> (b, k), in the banks of these streams."""
+        for stream, new in codes.items():
+            getattr(self, stream)[rows] = new.detach().float()

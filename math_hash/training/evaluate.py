@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from math_hash.codes import as_signs, binarize, pack
 from math_hash.data import DatasetFolder, Split, load_batches, write_mat
+from math_hash.data.pairs import to_device
 from math_hash.evaluation import mean_average_precision, random_floor
 from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.model import HashModel
@@ -47,21 +49,53 @@ def encode_rows(
 
     Every process returns all codes. Memory holds one batch of pictures and the codes.
     """
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    shares = [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches]
-    found = {"image": [], "text": []}
-    was_training = model.training
-    model.eval()
-    loaded = load_batches(dataset, shares, num_workers, accelerator.device)
-    with torch.inference_mode(), tqdm(total=len(rows), desc="encoding", unit="row", disable=not progress) as bar:
-        for batch, inputs in zip(batches, loaded, strict=True):
-            codes = {"image": model.hash_image(inputs["image"]), "text": model.hash_text(inputs["text"])}
-            for modality, values in codes.items():
-                found[modality].append(binarize(gather_rows(values.float(), len(batch)).cpu().numpy()))
-            bar.update(len(batch))
-    model.train(was_training)
+
+    def codes(inputs: dict[str, Any]) -> dict[str, Tensor]:
+        return {"image": model.hash_image(inputs["image"]), "text": model.hash_text(inputs["text"])}
+
+    found = _each_batch(model, dataset, rows, accelerator, codes, binarize, batch_size, num_workers, progress)
     empty = np.empty((0, model.k_bits), bool)
     return RowCodes(rows, {modality: np.concatenate([empty, *bits]) for modality, bits in found.items()})
+
+
+def pooled_vectors(
+    model: HashModel,
+    dataset: Dataset,
+    rows: np.ndarray,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    num_workers: int,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """The encoder's pooled vectors of some rows, float32 (m, d), of "image" and "text"; on every process."""
+
+    def vectors(inputs: dict[str, Any]) -> dict[str, Tensor]:
+        image, text = (to_device(inputs[name], model.device) for name in ("image", "text"))
+        encoder = model.encoder
+        return {"image": encoder.encode_image(image, ()).pooled, "text": encoder.encode_text(text, ()).pooled}
+
+    found = _each_batch(model, dataset, rows, accelerator, vectors, np.asarray, batch_size, num_workers, progress)
+    return {modality: np.concatenate(parts) for modality, parts in found.items()}
+
+
+def _each_batch(
+    model, dataset, rows, accelerator, encode, keep, batch_size, num_workers, progress
+) -> dict[str, list[np.ndarray]]:
+    """`keep(encode(inputs))` of every batch of rows, as all processes see it."""
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    shares = [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches]
+    found: dict[str, list[np.ndarray]] = {"image": [], "text": []}
+    was_training = model.training
+    model.eval()
+    loaded = load_batches(dataset.with_streams(("image", "text")), shares, num_workers, accelerator.device)
+    with torch.inference_mode(), tqdm(total=len(rows), desc="encoding", unit="row", disable=not progress) as bar:
+        for batch, inputs in zip(batches, loaded, strict=True):
+            for modality, values in encode(inputs).items():
+                found[modality].append(keep(gather_rows(values.float(), len(batch)).cpu().numpy()))
+            bar.update(len(batch))
+    model.train(was_training)
+    return found
 
 
 def retrieval_precision(

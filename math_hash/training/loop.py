@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from math_hash.bits import bit_significance_order
 from math_hash.config import Config
 from math_hash.data import load_batches
-from math_hash.encoders import ClipEncoder
+from math_hash.encoders import ClipEncoder, Features
 from math_hash.errors import InputError
 from math_hash.model import HashModel
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.distributed import gather_rows, share_of
-from math_hash.training.evaluate import encode_rows, retrieval_precision
+from math_hash.training.evaluate import encode_rows, pooled_vectors, retrieval_precision
 from math_hash.training.run_folder import RunFolder, new_folder_name
 from math_hash.training.setup import Data, open_model
 
@@ -35,24 +36,37 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model, self.bank = model, bank
 
-    def forward(self, inputs: dict[str, Any], positions: Tensor) -> dict[str, Tensor]:
+    def forward(self, inputs: dict[str, Any], positions: Tensor, turn: tuple[str, ...]) -> dict[str, Tensor]:
         """The weighted loss terms of a batch.
 
         Args:
             inputs: this process's share of the batch, as the dataset gives it.
             positions: int64 (b,), places of all of the batch's rows in the bank.
+            turn: the streams that learn.
         """
 
         def gather(value: Tensor) -> Tensor:
             return gather_rows(value.float(), len(positions))
 
         encoder, head, bank = self.model.encoder, self.model.head, self.bank
-        image = encoder.encode_image(inputs["image"])
-        text, label = encoder.encode_text(inputs["text"]), encoder.encode_text(inputs["label_text"])
-        outputs = head(image, text, label, gather)
+        features: dict[str, Features | None] = {}
+        for stream in turn:
+            if stream == "image":
+                features[stream] = encoder.encode_image(inputs["image"], head.needs)
+            elif stream == "text":
+                features[stream] = encoder.encode_text(inputs["text"], head.needs)
+            else:
+                named = "label_text" in head.needs
+                features[stream] = encoder.encode_text(inputs["label_text"], head.needs) if named else None
+        outputs = head(features, inputs["label"], gather)
         with torch.autocast(positions.device.type, enabled=False):
             bank.write(positions, head.bank_codes(outputs))
-            return head.loss_terms(outputs, bank.labels[positions], bank.codes, bank.labels)
+            return head.loss_terms(outputs, bank.codes, bank.labels, positions)
+
+
+def turns_of(model: HashModel, config: Config) -> tuple[tuple[str, ...], ...]:
+    """The streams that learn together, one tuple a pass over the training rows."""
+    return (model.head.streams,) if config.joint_update else model.head.turns
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -61,7 +75,8 @@ def make_accelerator(config: Config) -> Accelerator:
     Raises:
         InputError: this machine cannot compute in that precision.
     """
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)  # every process writes the same codes to its bank
+    # every process writes the same codes to its bank; streams that are not in turn have no gradients
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     try:
         return Accelerator(mixed_precision=config.precision, kwargs_handlers=[ddp])
     except (ValueError, RuntimeError) as error:
@@ -86,11 +101,14 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     folder, split = data.folder, data.split
     _seed(config.seed, 0)
     model = open_model(config, data)
+    if not model.head.is_trained:
+        return _fit(config, accelerator, data, model, run, show)
     labels = torch.from_numpy(folder.labels[split.train]).to(accelerator.device)
     bank = CodeBank(model.head.streams, labels, config.k_bits, config.seed)
     dataset = data.pairs(model)
 
-    batches = -(-len(split.train) // config.batch_size)
+    turns = turns_of(model, config)
+    batches = -(-len(split.train) // config.batch_size) * len(turns)
     updates = -(-batches // config.gradient_accumulation)
     optimizer = BertAdam(
         _parameter_groups(model, config),
@@ -118,7 +136,11 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     for epoch in range(done + 1, config.epochs + 1):
         start = time.perf_counter()
         _seed(config.seed, epoch, accelerator.process_index)
-        record = _train_epoch(config, epoch, step, model, optimizer, dataset, data, accelerator, show)
+        passes = [
+            _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, accelerator, show)
+            for turn in turns
+        ]
+        record = _joined(passes)
         record["training_seconds"] = round(time.perf_counter() - start, 3)
         record["samples_per_second"] = round(len(split.train) / record["training_seconds"], 1)
         if epoch % config.valid_freq == 0 or epoch == config.epochs:
@@ -126,6 +148,7 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
             record["score"] = (record["mAP"]["image->text"] + record["mAP"]["text->image"]) / 2
             if record["score"] > best["score"]:
                 best = {"score": record["score"], "epoch": epoch}
+                model.bit_order.copy_(bit_significance_order(bank.image, bank.text, bank.labels))
                 if main:
                     model.save(run.path)
         if main:
@@ -149,20 +172,48 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     return run
 
 
+def _fit(config, accelerator, data, model, run, show) -> RunFolder:
+    """What stands in the place of training where a method is fitted to the training rows' vectors."""
+    if accelerator.is_main_process:
+        if not config.resume:
+            run.create(replace(config, save_dir=""), data.folder.protocol)
+        _describe(run.start_logging(), config, data, model, run, 0)
+    vectors = pooled_vectors(
+        model.to(accelerator.device),
+        data.pairs(model),
+        data.split.train,
+        accelerator,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        progress=show,
+    )
+    model.head.fit(*(torch.from_numpy(vectors[name]) for name in ("image", "text")), config.seed)
+    if accelerator.is_main_process:
+        model.save(run.path)
+    accelerator.wait_for_everyone()
+    return run
+
+
 def best_epoch(run: RunFolder) -> int | None:
     """The epoch that `model.safetensors` was saved after: the first with the highest score."""
     scored = [record for record in run.read_metrics() if "score" in record]
     return max(scored, key=lambda record: record["score"])["epoch"] if scored else None
 
 
-def _train_epoch(config, epoch, step, model, optimizer, dataset, data, accelerator, show) -> dict[str, Any]:
+def _joined(passes: list[dict[str, Any]]) -> dict[str, Any]:
+    """One record of an epoch's turns."""
+    losses = {name: loss for found in passes for name, loss in found["losses"].items()}
+    return {**passes[-1], "loss": sum(losses.values()), "losses": losses}
+
+
+def _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, accelerator, show) -> dict[str, Any]:
     model.train()
     train_rows = data.split.train
     order = np.random.default_rng([config.seed, epoch]).permutation(len(train_rows))
     batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
     shares = [share_of(train_rows[batch], accelerator.process_index, accelerator.num_processes) for batch in batches]
     draw = (config.seed, epoch) if config.draw_captions else None
-    loaded = load_batches(dataset.for_training(draw), shares, config.num_workers, accelerator.device)
+    loaded = load_batches(dataset.for_training(turn, draw), shares, config.num_workers, accelerator.device)
     totals: dict[str, Tensor] = {}
     rates = [BertAdam.rate(group) for group in optimizer.param_groups]
     bar = tqdm(loaded, total=len(batches), desc=f"epoch {epoch}/{config.epochs}", unit="step", disable=not show)
@@ -170,7 +221,7 @@ def _train_epoch(config, epoch, step, model, optimizer, dataset, data, accelerat
         positions = torch.from_numpy(batches[number - 1]).to(accelerator.device)
         update = number % config.gradient_accumulation == 0 or number == len(batches)
         with nullcontext() if update else accelerator.no_sync(step):
-            terms = step(inputs, positions)
+            terms = step(inputs, positions, turn)
             accelerator.backward(sum(terms.values()) / config.gradient_accumulation)
         if update:
             rates = [BertAdam.rate(group) for group in optimizer.param_groups]

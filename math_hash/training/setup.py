@@ -62,7 +62,7 @@ class Data:
                 f"--features {self.features.folder}: widths {widths}, but the model takes "
                 f"{(encoder.image_width, encoder.text_width)}"
             )
-        return FeaturePairDataset(self.folder, self.features)
+        return FeaturePairDataset(self.folder, self.features, model.head.needs)
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -114,7 +114,7 @@ def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder
 
 def with_usable_method(config: Config, data: Data) -> Config:
     """The configuration, with a method that needs no labels where there are none."""
-    if data.pairs_only and getattr(METHODS.get(config.method), "needs_labels", False):
+    if data.pairs_only and config.method in METHODS and "labels" in METHODS[config.method].needs:
         return replace(config, method=WITHOUT_LABELS)
     return config
 
@@ -125,10 +125,14 @@ def open_model(config: Config, data: Data) -> HashModel:
     Raises:
         InputError: weights are missing, or the pretrained model is of another length, method or encoder.
     """
-    options = method_options(config.method, config)
     if config.pretrained:
         start = open_trained(config)
-        model = HashModel(start.encoder, config.method, config.k_bits, options, start.max_words)
+        encoder, max_words = start.encoder, start.max_words
+    else:
+        encoder, max_words = _new_encoder(config, data), config.max_words
+    facts = {"num_labels": data.folder.labels.shape[1], "stage_widths": encoder.stage_widths}
+    model = HashModel(encoder, config.method, config.k_bits, method_options(config.method, config, **facts), max_words)
+    if config.pretrained:
         try:
             model.head.load_state_dict(start.head.state_dict())
         except RuntimeError as error:
@@ -136,19 +140,18 @@ def open_model(config: Config, data: Data) -> HashModel:
                 f"--pretrained {config.pretrained}: its head has other layers than this run's options; "
                 "give the options that it was trained with"
             ) from error
-    else:
-        if data.features is not None:
-            encoder = PrecomputedEncoder(data.features.image_width, data.features.text_width)
-        else:
-            encoder = open_encoder(config.clip_path, config.encoder, config.encoder_weights, config.resolution)
-            if config.max_words > encoder.context_length:
-                raise InputError(
-                    f"--max-words {config.max_words}: this encoder reads at most {encoder.context_length} tokens"
-                )
-        model = HashModel(encoder, config.method, config.k_bits, options, config.max_words)
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)
     return model
+
+
+def _new_encoder(config: Config, data: Data) -> ClipEncoder | PrecomputedEncoder:
+    if data.features is not None:
+        return PrecomputedEncoder(data.features.image_width, data.features.text_width, data.features.stage_widths)
+    encoder = open_encoder(config.clip_path, config.encoder, config.encoder_weights, config.resolution)
+    if config.max_words > encoder.context_length:
+        raise InputError(f"--max-words {config.max_words}: this encoder reads at most {encoder.context_length} tokens")
+    return encoder
 
 
 def open_trained(config: Config) -> HashModel:

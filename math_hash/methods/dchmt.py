@@ -1,0 +1,60 @@
+"""DCHMT: differentiable cross-modal hashing via multimodal transformers.
+
+Tu, Liu, Lin, Hong and Wang, "Differentiable Cross-modal Hashing via Multimodal Transformers", ACM MM 2022. Each bit is
+a choice between two classes, made by a softmax, so that no sign has to be approximated; the arg-max is the bit. The
+loss works on the distances of the batch's codes, within and between the modalities: pairs that share a label are
+drawn together, others pushed apart up to half of the bits.
+
+The continuous code here is the difference of the two probabilities, whose sign is the arg-max.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from math_hash.methods.method import Codes, PooledMethod
+from math_hash.objectives import shared_label
+
+
+class DCHMT(PooledMethod):
+    """The heads and the objective.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        inter, intra: weights of the terms between and within the modalities.
+    """
+
+    def __init__(self, width: int, k_bits: int, *, inter: float = 1.0, intra: float = 1.0):
+        super().__init__(width, k_bits)
+        self.inter, self.intra = inter, intra
+        self.heads = nn.ModuleDict({name: BinaryChoice(width, k_bits) for name in self.streams})
+
+    def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        S = shared_label(bank_labels[rows], bank_labels[rows])  # (b, b)
+        image, text = outputs["image"], outputs["text"]
+        return {
+            "inter": self.inter * distance_loss(image, text, S),
+            "intra": self.intra * (distance_loss(image, image, S) + distance_loss(text, text, S)),
+        }
+
+
+class BinaryChoice(nn.Module):
+    """d -> 128, ReLU, a two-way softmax a bit; the difference of its two probabilities, (b, k) in (-1, 1)."""
+
+    def __init__(self, width: int, k_bits: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 2 * k_bits))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        chosen = torch.softmax(self.layers(pooled).unflatten(-1, (-1, 2)), dim=-1)
+        return chosen[..., 0] - chosen[..., 1]
+
+
+def distance_loss(codes: Tensor, others: Tensor, S: Tensor) -> Tensor:
+    """Mean over pairs of S d + (1 - S) relu(k / 2 - d), divided by k, with d = ||h_i - g_j||^2 / 4.
+
+    For codes of -1/+1, d is the Hamming distance (the paper's section 3.3, on the two-way outputs).
+    """
+    k = codes.shape[1]
+    d = (codes.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * codes @ others.T) / 4
+    return (S * d + (1 - S) * torch.relu(k / 2 - d)).mean() / k

@@ -1,0 +1,161 @@
+"""MITH: multi-granularity interactive transformer hashing.
+
+Liu, Wu, Lu, Wang, Nie and Guo, "Multi-Granularity Interactive Transformer Hashing for Cross-modal Retrieval", ACM MM
+2023. A global head hashes the pooled vectors. Each token's own global code selects the concepts (the bits) that it
+speaks of; the tokens of a concept are averaged, a transformer mixes the k concept tokens, and one linear function a
+bit hashes them. Likelihoods within (token level) and between the modalities, quantization, contrastive alignment of
+vectors and of concept tokens, and distillation between the two heads in both directions.
+
+Shares the global head and the positions with MATH, whose predecessor it is. Departures: the pairwise likelihoods are
+means over pairs, as in MATH, with MITH's released weights relative to each other.
+"""
+
+from typing import NamedTuple
+
+import torch
+from open_clip.transformer import QuickGELU, Transformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from math_hash.encoders.features import Features
+from math_hash.methods.math import GlobalHead, positions
+from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, other
+from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
+
+
+class Outputs(NamedTuple):
+    """One modality's refined vectors (b, d), codes of both heads (b, k), and concept tokens (b, k, d)."""
+
+    refined: Tensor
+    h_global: Tensor
+    h_local: Tensor
+    concepts: Tensor
+
+    @property
+    def code(self) -> Tensor:
+        """Continuous code, (b, k)."""
+        return 0.5 * self.h_global + 0.5 * self.h_local
+
+
+class MITH(Method):
+    """The heads and the objective.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        res_mlp_layers, dropout, activation: of the global head.
+        transformer_layers: of the transformers over concept tokens.
+        top_concepts: how many concepts a token speaks of.
+        intra, inter, quan, contrast, concept_contrast, distill, teacher: weights of the terms; `concept_contrast` is
+            relative to `contrast`, `teacher` weighs the distillation towards the global head relative to the other.
+    """
+
+    needs = frozenset({"labels", "tokens"})
+
+    def __init__(
+        self,
+        width: int,
+        k_bits: int,
+        *,
+        res_mlp_layers: int = 2,
+        transformer_layers: int = 2,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        top_concepts: int = 8,
+        intra: float = 1.0,
+        inter: float = 10.0,
+        quan: float = 8.0,
+        contrast: float = 50.0,
+        concept_contrast: float = 0.01,
+        distill: float = 1.0,
+        teacher: float = 0.1,
+    ):
+        super().__init__()
+        self.k_bits = k_bits
+        self.weights = (intra, inter, quan, contrast, concept_contrast, distill, teacher)
+        self.global_head = GlobalHead(width, k_bits, res_mlp_layers, activation, dropout)
+        self.local_heads = nn.ModuleDict(
+            {name: ConceptHead(width, k_bits, transformer_layers, top_concepts) for name in self.streams}
+        )
+
+    def hash_image(self, image: Features) -> Tensor:
+        return self._stream("image", image).code
+
+    def hash_text(self, text: Features) -> Tensor:
+        return self._stream("text", text).code
+
+    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> dict[str, Outputs]:
+        return {name: Outputs(*map(gather, self._stream(name, features[name]))) for name in self.streams}
+
+    def bank_codes(self, outputs: dict[str, Outputs]) -> Codes:
+        return {name: found.h_global for name, found in outputs.items()}
+
+    def loss_terms(
+        self, outputs: dict[str, Outputs], bank: Codes, bank_labels: Tensor, rows: Tensor
+    ) -> dict[str, Tensor]:
+        intra, inter, quan, contrast, concept_contrast, distill, teacher = self.weights
+        S = shared_label(bank_labels, bank_labels[rows])  # (n, b)
+        image, text = outputs["image"], outputs["text"]
+        B = sign(image.h_global.detach() + text.h_global.detach())
+        return {
+            "intra": intra * sum(pairwise_likelihood(bank[m], outputs[m].h_local, S) for m in self.streams),
+            "inter": inter * sum(pairwise_likelihood(bank[other(m)], outputs[m].h_global, S) for m in self.streams),
+            "quan": quan * sum(quantization(m.code, B) for m in outputs.values()),
+            "contrast": contrast * info_nce(image.refined, text.refined),
+            "concepts": contrast * concept_contrast * concept_info_nce(image.concepts, text.concepts),
+            "distill": distill
+            * sum(
+                squared_error(m.h_local, m.h_global.detach()) + teacher * squared_error(m.h_global, m.h_local.detach())
+                for m in outputs.values()
+            ),
+        }
+
+    def _stream(self, name: str, features: Features) -> Outputs:
+        refined, h_global = self.global_head(features.pooled)
+        spoken = self.global_head(features.tokens)[1]  # (b, length, k)
+        h_local, concepts = self.local_heads[name](features.tokens, spoken, features.content_mask())
+        return Outputs(refined, h_global, h_local, concepts)
+
+
+class ConceptHead(nn.Module):
+    """Tokens averaged a concept, a transformer over the k concept tokens, one linear function a bit, tanh."""
+
+    def __init__(self, width: int, k_bits: int, layers: int, top_concepts: int):
+        super().__init__()
+        self.top_concepts = min(top_concepts, k_bits)
+        self.transformer = Transformer(width, layers, heads=max(width // 64, 1), act_layer=QuickGELU)
+        self.weight = nn.Parameter(torch.randn(k_bits, width) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(k_bits))
+
+    def forward(self, tokens: Tensor, spoken: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
+        """h_local (b, k) and the concept tokens (b, k, d).
+
+        Args:
+            tokens: (b, length, d).
+            spoken: (b, length, k), each token's own code.
+            content: bool (b, length), True at the tokens that count; None: all.
+        """
+        concepts = concept_weights(spoken, content, self.top_concepts) @ tokens
+        states = self.transformer(concepts + positions(*concepts.shape[1:], concepts))
+        return torch.tanh((states * self.weight).sum(dim=-1) + self.bias), concepts
+
+
+def concept_info_nce(concepts: Tensor, others: Tensor, temperature: float = 0.07) -> Tensor:
+    """Mean over the k concepts of the symmetric InfoNCE among a batch's tokens of that concept, (b, k, d) each."""
+    logits = torch.einsum("ikd,jkd->kij", F.normalize(concepts, dim=-1), F.normalize(others, dim=-1)) / temperature
+    own = logits.diagonal(dim1=1, dim2=2)  # (k, b)
+    return (0.5 * (logits.logsumexp(dim=2) + logits.logsumexp(dim=1)) - own).mean()
+
+
+def concept_weights(spoken: Tensor, content: Tensor | None, top_concepts: int) -> Tensor:
+    """How much each token counts for each concept, (b, k, length), rows summing to 1.
+
+    A softmax over the tokens whose `top_concepts` strongest concepts include this one; over all tokens that count
+    where there is none.
+    """
+    chosen = torch.zeros_like(spoken, dtype=torch.bool)
+    chosen.scatter_(-1, spoken.topk(top_concepts, dim=-1).indices, True)
+    counts = torch.ones_like(chosen) if content is None else content[..., None].expand_as(chosen)
+    chosen &= counts
+    chosen = torch.where(chosen.any(dim=1, keepdim=True), chosen, counts)
+    return F.softmax(spoken.float().masked_fill(~chosen, float("-inf")), dim=1).to(spoken.dtype).transpose(1, 2)

@@ -1,0 +1,50 @@
+"""MLSPH: multi-label semantics preserving hashing.
+
+Zou et al., "Multi-label semantics preserving based deep cross-modal hashing", Signal Processing: Image Communication
+93, 2021. The cosine of two codes is to equal the Jaccard index of their rows' label sets; a memory bank holds the
+latest codes, and image and text are updated in turn.
+
+As released, the target is 2 J, which a cosine reaches only up to J = 1/2; `centered` makes it 2 J - 1, the range of a
+cosine. Departures from the release: a CLIP with a two-layer head a modality; terms are means over pairs and bits.
+"""
+
+from torch import Tensor
+
+from math_hash.methods.method import Codes, PooledMethod, consensus, other
+from math_hash.objectives import cosine, jaccard, quantization
+
+
+class MLSPH(PooledMethod):
+    """The objective, on a two-layer head a modality.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        centered: target 2 J - 1 instead of 2 J.
+        intra, quan, scale: weights of the intra-modal and the quantization term, and of all of them.
+    """
+
+    turns = (("image",), ("text",))
+
+    def __init__(
+        self,
+        width: int,
+        k_bits: int,
+        *,
+        centered: bool = False,
+        intra: float = 1.4,
+        quan: float = 0.1,
+        scale: float = 10.0,
+    ):
+        super().__init__(width, k_bits)
+        self.centered, self.intra, self.quan, self.scale = centered, intra, quan, scale
+
+    def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        T = 2 * jaccard(bank_labels, bank_labels[rows]) - float(self.centered)  # (n, b)
+        B = consensus(bank, rows)
+        terms = {}
+        for name, h in outputs.items():
+            terms[f"{name} inter"] = self.scale * (T - cosine(bank[other(name)], h)).square().mean()
+            terms[f"{name} intra"] = self.scale * self.intra * (T - cosine(bank[name], h)).square().mean()
+            terms[f"{name} quan"] = self.scale * self.quan * quantization(h, B)
+        return terms

@@ -1,0 +1,80 @@
+"""MMACH: multi-label modality enhanced attention based self-supervised deep cross-modal hashing.
+
+Zou et al., "Multi-label modality enhanced attention based self-supervised deep cross-modal hashing", Knowledge-Based
+Systems 239, 2022. Of this method only preprocessing was released; this is an implementation from the paper's
+description. Label features, enhanced by attention over image and text features (the fusion that MATH has too), are
+hashed and supervise the other two modalities; a multi-label triplet loss orders the items of the other modality by
+how many labels they share with an anchor.
+
+Choices where the description leaves room: the labels' feature is their names, encoded as a text; distances of the
+triplet loss are soft Hamming distances divided by k, its margin is `margin` times the difference in shared labels
+over the anchor's own number of labels; all terms are means, with the weights below.
+"""
+
+import torch
+from torch import Tensor
+
+from math_hash.methods.math import fuse_label
+from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head, other
+from math_hash.objectives import pairwise_likelihood, quantization, shared_label
+
+
+class MMACH(PooledMethod):
+    """The objective, on a two-layer head a stream.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        triplet, quan: weights of the triplet loss and of quantization.
+        margin: of the triplet loss, in [0, 1].
+    """
+
+    streams = ("image", "text", "label")
+    turns = (streams,)
+    needs = frozenset({"labels", "label_text"})
+
+    def __init__(self, width: int, k_bits: int, *, triplet: float = 1.0, quan: float = 0.1, margin: float = 0.2):
+        super().__init__(width, k_bits)
+        self.heads["label"] = hash_head(width, k_bits)
+        self.triplet, self.quan, self.margin = triplet, quan, margin
+
+    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Codes:
+        outputs = super().forward(features, labels, gather)
+        fused = fuse_label(features["label"], features["image"], features["text"], gather)
+        outputs["label"] = gather(self.heads["label"](fused))
+        return outputs
+
+    def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        labels = bank_labels[rows]
+        S = shared_label(bank_labels, labels)  # (n, b)
+        B = consensus(bank, rows)
+        return {
+            "label": pairwise_likelihood(bank["label"], outputs["label"], S),
+            "supervision": sum(pairwise_likelihood(bank["label"], outputs[name], S) for name in ("image", "text")),
+            "triplet": self.triplet
+            * sum(
+                multi_label_triplet(outputs[name], outputs[other(name)], labels, self.margin)
+                for name in ("image", "text")
+            ),
+            "quan": self.quan * sum(quantization(h, B) for h in outputs.values()),
+        }
+
+
+def multi_label_triplet(anchors: Tensor, items: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Mean over all triplets (i, j, l) with r_ij > r_il of relu(d_ij - d_il + margin (r_ij - r_il) / r_ii).
+
+    r counts shared labels; d = (k - h_i g_j) / (2 k) is the soft Hamming distance as a share of the bits.
+
+    Args:
+        anchors: h, codes (b, k) of one modality.
+        items: g, codes (b, k) of the other one, row for row the same instances.
+        labels: 0/1 (b, c).
+    """
+    k = anchors.shape[1]
+    d = (k - anchors @ items.T) / (2 * k)
+    r = labels.float() @ labels.float().T
+    share = r / r.diagonal().clamp(min=1)[:, None]
+    gap = share[:, :, None] - share[:, None, :]  # (b, b, b): how much more j shares than l
+    losses = torch.relu(d[:, :, None] - d[:, None, :] + margin * gap)
+    valid = gap > 0
+    return (losses * valid).sum() / valid.sum().clamp(min=1)

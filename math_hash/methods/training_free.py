@@ -1,0 +1,83 @@
+"""Codes that are fitted to the encoder's pooled vectors, or drawn, without any label: what a method has to beat.
+
+All of them centre the unit vectors of each modality and take the sign of a linear map that both modalities share.
+LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all vectors together. ITQ: these, rotated so
+that little is lost by taking signs (Gong and Lazebnik, CVPR 2011, section 3.2).
+"""
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from math_hash.encoders.features import Features
+from math_hash.errors import InputError
+from math_hash.methods.method import Method
+
+
+class LSH(Method):
+    """Sign of random projections.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+    """
+
+    needs = frozenset()
+    is_trained = False
+
+    def __init__(self, width: int, k_bits: int):
+        super().__init__()
+        self.k_bits = k_bits
+        self.register_buffer("means", torch.zeros(2, width))
+        self.register_buffer("projection", torch.zeros(width, k_bits))
+
+    def hash_image(self, image: Features) -> Tensor:
+        return self._hash(image.pooled, 0)
+
+    def hash_text(self, text: Features) -> Tensor:
+        return self._hash(text.pooled, 1)
+
+    def _hash(self, pooled: Tensor, modality: int) -> Tensor:
+        return torch.tanh((F.normalize(pooled.float(), dim=-1) - self.means[modality]) @ self.projection)
+
+    def fit(self, image: Tensor, text: Tensor, seed: int) -> None:
+        """Set the map from the pooled vectors (n, d) of the training rows.
+
+        Raises:
+            InputError: the vectors are too narrow for k bits.
+        """
+        unit = [F.normalize(vectors.float(), dim=-1) for vectors in (image, text)]
+        self.means.copy_(torch.stack([vectors.mean(dim=0) for vectors in unit]))
+        centred = np.concatenate([(vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit])
+        self.projection.copy_(torch.from_numpy(np.ascontiguousarray(self._map(centred, np.random.default_rng(seed)))))
+
+    def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The map, (d, k), from centred vectors (2 n, d)."""
+        return rng.standard_normal((vectors.shape[1], self.k_bits))
+
+
+class PCA(LSH):
+    """Sign of the principal components. `k_bits` is at most `width`."""
+
+    def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        d = vectors.shape[1]
+        if self.k_bits > d:
+            raise InputError(f"--k-bits {self.k_bits}: vectors of width {d} have no more than {d} principal directions")
+        _, directions = scipy.linalg.eigh(vectors.T @ vectors, subset_by_index=(d - self.k_bits, d - 1))
+        return directions[:, ::-1]
+
+
+class ITQ(PCA):
+    """Iterative quantization: the principal components, rotated in 50 iterations."""
+
+    def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        directions = super()._map(vectors, rng)
+        V = vectors @ directions
+        R = scipy.linalg.qr(rng.standard_normal((self.k_bits, self.k_bits)))[0]
+        for _ in range(50):
+            B = np.where(V @ R >= 0, 1.0, -1.0)
+            S, _, S_hat = scipy.linalg.svd(B.T @ V)
+            R = (S @ S_hat).T
+        return directions @ R

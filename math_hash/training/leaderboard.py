@@ -1,0 +1,144 @@
+"""One table of several methods, trained and evaluated in the same way."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from math_hash.config import Config
+from math_hash.evaluation.floor import normalized_score
+from math_hash.files import atomic_writer, read_json, write_text
+from math_hash.training.run_folder import CONFIG, METRICS, RESULTS
+
+DIRECTIONS = ("image->text", "text->image", "image->image", "text->text")
+
+# figures from the methods' own papers: method -> bits -> (image->text, text->image), and where they stand
+PUBLISHED = {
+    "DCMH": (
+        {16: (0.7410, 0.7827), 32: (0.7465, 0.7900), 64: (0.7485, 0.7932)},
+        "Jiang and Li, CVPR 2017, table 2: CNN-F, MIRFlickr-25K of 20,015 rows, 2,000 queries, 10,000 training rows",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the table."""
+
+    method: str
+    k_bits: int
+    seed: int
+    folder: Path
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / RESULTS).is_file()
+
+    @property
+    def is_started(self) -> bool:
+        return (self.folder / CONFIG).is_file()
+
+    def results(self) -> dict[str, Any]:
+        """Its `results.json`, with `training_seconds` summed over the epochs."""
+        path = self.folder / METRICS
+        epochs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return {**read_json(self.folder / RESULTS), "training_seconds": sum(e["training_seconds"] for e in epochs)}
+
+
+def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config) -> None:
+    """Write `leaderboard.md` and `leaderboard.png` of the cells that are finished.
+
+    Raises:
+        InputError: a result is damaged, or a file cannot be written.
+    """
+    finished: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        if cell.is_finished:
+            finished.setdefault((cell.k_bits, cell.method), []).append(cell.results())
+    write_text(folder / "leaderboard.md", _page(finished, config))
+    _plot(folder / "leaderboard.png", finished)
+
+
+def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config) -> str:
+    first = next(iter(finished.values()))[0]
+    encoder = f"stored features, `{config.features}`" if config.features else f"`{config.encoder or config.clip_path}`"
+    frozen = ", frozen" if config.freeze_encoder else ""
+    lines = [
+        f"# Leaderboard: {config.dataset}",
+        "",
+        f"Protocol `{first['protocol']}`, {first['queries']} queries, {first['database']} database rows, of which",
+        f"{first['training_rows']} are training rows. Encoder: {encoder}{frozen}. {config.epochs} epochs, batches of",
+        f"{config.batch_size}, precision {config.precision}; the epoch is chosen on {first['selected_on']}. mAP over",
+        "the whole database, mean and standard deviation over seeds; random codes reach",
+        f"{first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from random codes (0)",
+        "to perfection (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains without them.",
+        "",
+        "![mAP against bits](leaderboard.png)",
+    ]
+    for k_bits in sorted({bits for bits, _ in finished}):
+        lines += [
+            "",
+            f"## {k_bits} bits",
+            "",
+            "| method | image->text | text->image | image->image | text->text | score | runs | training | head |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        rows = [(method, runs) for (bits, method), runs in finished.items() if bits == k_bits]
+        for method, runs in sorted(rows, key=lambda row: -_score(row[1])):
+            cells = [_mean_and_deviation([run["mAP"].get(name) for run in runs]) for name in DIRECTIONS]
+            seconds = np.mean([run["training_seconds"] for run in runs])
+            parameters = runs[0]["head_parameters"] / 1e6
+            lines.append(
+                f"| {method} | {' | '.join(cells)} | {_score(runs):.3f} | {len(runs)} | {seconds:.0f} s "
+                f"| {parameters:.2f} M |"
+            )
+    lines += ["", "## Published figures", ""]
+    for method, (figures, source) in PUBLISHED.items():
+        told = "; ".join(f"{bits} bits {a:.4f} / {b:.4f}" for bits, (a, b) in figures.items())
+        lines.append(f"* {method} (image->text / text->image): {told}. {source}.")
+    lines.append("")
+    return "\n".join(lines)
+
+
+def _mean_and_deviation(values: list[float | None]) -> str:
+    if None in values:
+        return ""
+    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+
+
+def _score(runs: list[dict[str, Any]]) -> float:
+    cross = [np.mean([run["mAP"][name] for name in DIRECTIONS[:2]]) for run in runs]
+    return float(np.mean([normalized_score(found, run["floor"]) for found, run in zip(cross, runs, strict=True)]))
+
+
+def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    methods = list(dict.fromkeys(method for _, method in finished))
+    colours = plt.get_cmap("tab20")
+    for axis, direction in zip(axes, DIRECTIONS[:2], strict=True):
+        for place, method in enumerate(methods):
+            points = sorted(
+                (bits, [run["mAP"][direction] for run in runs]) for (bits, of), runs in finished.items() if of == method
+            )
+            bits, values = zip(*points, strict=True)
+            means, spread = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
+            axis.errorbar(bits, means, spread, marker="o", ms=4, lw=1.4, capsize=2, label=method, color=colours(place))
+        floor = next(iter(finished.values()))[0]["floor"]
+        axis.axhline(floor, color="grey", ls="--", lw=1)
+        axis.text(axis.get_xlim()[0], floor, " random codes", color="grey", va="bottom", fontsize=8)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted({bits for bits, _ in finished}), sorted({bits for bits, _ in finished}))
+        axis.set(title=direction, xlabel="bits")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mAP")
+    axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    with atomic_writer(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+    plt.close(figure)

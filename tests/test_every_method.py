@@ -1,0 +1,171 @@
+"""Every method through the command line, at toy size: trained, resumed, in two processes, saved, encoding."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import math_hash
+from math_hash import InputError
+from math_hash.cli import main, main_py
+from math_hash.data import read_dataset, split_rows
+from math_hash.methods import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+ALL = list(METHODS)
+
+RUN_ALL = """
+import json, sys
+from math_hash.cli import main_py
+for name, flags in json.loads(sys.argv[1]).items():
+    assert main_py(flags) == 0, name
+"""
+
+
+def flags_of(tiny_flags, name, folder):
+    flags = ["--is-train", *tiny_flags, "--method", name, "--save-dir", str(folder / name), "--clip-lr", "0.0003"]
+    return flags
+
+
+def losses(run):
+    return [json.loads(line)["losses"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which every method's run is made when it is first asked for."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def run_of(trained, tiny_flags):
+    def run(name):
+        if not (trained / name).exists():
+            assert main_py(flags_of(tiny_flags, name, trained)) == 0
+        return trained / name
+
+    return run
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_run_is_saved_and_encodes_one_modality_alone(name, run_of, tiny_dataset):
+    run = run_of(name)
+    results = json.loads((run / "results.json").read_text())
+    assert results["method"] == name
+    assert set(results["mAP"]) == {"image->text", "text->image", "image->image", "text->text"}
+    data = read_dataset(tiny_dataset)
+    rows = split_rows(60, 10, 40, 9).query
+    model = math_hash.load_model(run)
+    images = model.encode_image([data.image_path(row) for row in rows], output="continuous")
+    texts = model.encode_text([data.captions[row] for row in rows], output="continuous")
+    for codes in (images, texts):
+        assert codes.shape == (10, 12)
+        assert np.isfinite(codes).all()
+    assert len(np.unique(images >= 0, axis=0)) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].is_trained])
+def test_a_killed_run_goes_on_to_the_same_weights(name, run_of, tiny_flags, tmp_path, monkeypatch):
+    from math_hash.training import loop
+
+    whole = run_of(name)
+    finished = loop._log
+
+    def stop_after_the_first_epoch(*arguments):
+        finished(*arguments)
+        raise InputError("killed")
+
+    flags = flags_of(tiny_flags, name, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_log", stop_after_the_first_epoch)
+        assert main_py(flags) == 2
+    assert main_py(["--is-train", "--resume", str(tmp_path / name)]) == 0
+    assert (tmp_path / name / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert losses(tmp_path / name) == losses(whole)
+
+
+def test_two_processes_compute_what_one_does(run_of, tiny_flags, tmp_path):
+    runs = {name: flags_of(tiny_flags, name, tmp_path) for name in ALL}
+    (tmp_path / "all.py").write_text(RUN_ALL)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launcher += ["--num_processes", "2", "--mixed_precision", "no", "--num_cpu_threads_per_process", "1"]
+    done = subprocess.run(
+        [*launcher, str(tmp_path / "all.py"), json.dumps(runs)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ALL:
+        if METHODS[name].is_trained:
+            for one, two in zip(losses(run_of(name)), losses(tmp_path / name), strict=True):
+                assert two == pytest.approx(one, rel=1e-3, abs=1e-4), name
+        for found in (run_of(name), tmp_path / name):
+            assert (found / "results.json").is_file(), name
+        first, second = (
+            json.loads((found / "results.json").read_text())["mAP"] for found in (run_of(name), tmp_path / name)
+        )
+        assert second == pytest.approx(first, abs=0.03), name
+
+
+def test_the_most_significant_bits_are_a_code_of_their_own(run_of, tiny_flags, tmp_path, capsys):
+    run = run_of("SCAHN")
+    model = math_hash.load_model(run)
+    texts = ["red", "green and blue", "blue"]
+    whole, order = model.encode_text(texts, output="bits"), model.bit_order.numpy()
+    assert sorted(order) == list(range(12))
+    short = model.keep_bits(5).encode_text(texts, output="bits")
+    assert (short == whole[:, order[:5]]).all()
+    assert model.encode_text(texts).shape == (3, 1)
+    flags = [*tiny_flags, "--method", "SCAHN", "--pretrained", str(run), "--save-dir", str(tmp_path / "short")]
+    assert main_py([*flags, "--bits", "5"]) == 0
+    assert json.loads((tmp_path / "short/results.json").read_text())["k_bits"] == 5
+    assert main_py([*flags, "--bits", "13"]) == 2
+    assert "this model has 12 bits" in capsys.readouterr().err
+
+
+def test_streams_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
+    flags = flags_of(tiny_flags, "MLSPH", tmp_path)
+    assert main_py([*flags, "--joint-update"]) == 0
+    joint, in_turn = losses(tmp_path / "MLSPH"), losses(run_of("MLSPH"))
+    assert joint[0].keys() == in_turn[0].keys()
+    assert joint[1] != in_turn[1]
+
+
+def test_benchmark_writes_a_table_and_goes_on_where_it_stopped(tiny_flags, tmp_path, capsys):
+    flags = tiny_flags[: tiny_flags.index("--k-bits")]
+    flags += ["--result-name", str(tmp_path / "cells"), "--epochs", "1"]
+    arguments = ["benchmark", "--methods", "DCMH", "ITQ", "--bits", "8", "12", "--seeds", "2"]
+    arguments += ["--output", str(tmp_path / "docs"), *flags]
+    assert main(arguments) == 0
+    page = (tmp_path / "docs/leaderboard.md").read_text()
+    assert page.count("| DCMH |") == page.count("| ITQ |") == 2
+    assert page.count("±") >= 16
+    assert "16 bits 0.7410 / 0.7827" in page
+    assert (tmp_path / "docs/leaderboard.png").stat().st_size > 10000
+    removed = tmp_path / "cells/tiny/DCMH_8_2/results.json"
+    removed.unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert re.findall(r"^\[\d+/8\] .*", capsys.readouterr().out, re.MULTILINE) == ["[2/8] DCMH, 8 bits, seed 2"]
+    assert removed.is_file()
+    assert (tmp_path / "docs/leaderboard.md").read_text() == page
+    assert main(["benchmark", "--methods", "XYZ", *flags]) == 2
+    assert "choose from MATH" in capsys.readouterr().err
+
+
+def test_the_example_of_a_new_method_works(tiny_flags, tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    assert len(code.splitlines()) < 60
+    content: dict = {}
+    exec(code, content)
+    method = next(value for name, value in content.items() if name == "CSQ")
+    monkeypatch.setitem(METHODS, "CSQ", method)
+    assert main_py(flags_of(tiny_flags, "CSQ", tmp_path)) == 0
+    assert math_hash.load_model(tmp_path / "CSQ").encode_text(["red"]).shape == (1, 2)
