@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Train or test MATH over datasets and code lengths, with the release's numbers of queries and training rows.
+# Train or test MATH, or another method, over datasets and code lengths, with the release's numbers of queries and training rows.
 #
 #   bash run_MATH.sh train                          all datasets, 16 32 64 128 bits
 #   bash run_MATH.sh train flickr25k 16 64          one dataset, two lengths
 #   bash run_MATH.sh test coco                      the newest run of each length
+#   bash run_MATH.sh train --method DCMH coco       another method; its runs lie in folders of their own
 #
 # Further options go through MATH_ARGS, the launcher through MATH_LAUNCH:
 #   MATH_ARGS="--precision bf16" MATH_LAUNCH="accelerate launch" bash run_MATH.sh train
@@ -13,14 +14,17 @@ cd "$(dirname "$0")"
 declare -A query=([flickr25k]=2000 [nuswide]=2100 [coco]=5000 [iaprtc12]=2000)
 declare -A train=([flickr25k]=10000 [nuswide]=10500 [coco]=10000 [iaprtc12]=10000)
 declare -A result=([flickr25k]=RESULT_MATH_FLICKR [nuswide]=RESULT_MATH_NUSWIDE [coco]=RESULT_MATH_COCO [iaprtc12]=RESULT_MATH_IAPRTC12)
-usage="usage: bash run_MATH.sh train|test [flickr25k|nuswide|coco|iaprtc12 ...] [bits ...]"
+usage="usage: bash run_MATH.sh train|test [--method NAME] [flickr25k|nuswide|coco|iaprtc12 ...] [bits ...]"
 
 mode=${1:-}
 [[ $mode == train || $mode == test ]] || { echo "$usage" >&2; exit 2; }
 shift
-datasets=() bits=()
-for word in "$@"; do
-    if [[ $word =~ ^[0-9]+$ ]]; then bits+=("$word")
+datasets=() bits=() method=MATH
+while [[ $# -gt 0 ]]; do
+    word=$1
+    shift
+    if [[ $word == --method ]]; then method=${1:?$usage}; shift
+    elif [[ $word =~ ^[0-9]+$ ]]; then bits+=("$word")
     elif [[ -n ${query[$word]:-} ]]; then datasets+=("$word")
     else echo "error: '$word' is neither a dataset nor a code length; $usage" >&2; exit 2
     fi
@@ -32,8 +36,9 @@ read -ra launch <<< "${MATH_LAUNCH:-python}"
 read -ra extra <<< "${MATH_ARGS:-}"
 for dataset in "${datasets[@]}"; do
     results=${result[$dataset]}
+    [[ $method == MATH ]] || results=${results/MATH/$method}
     for k in "${bits[@]}"; do
-        options=(--dataset "$dataset" --k-bits "$k" --result-name "$results"
+        options=(--method "$method" --dataset "$dataset" --k-bits "$k" --result-name "$results"
                  --query-num "${query[$dataset]}" --train-num "${train[$dataset]}" "${extra[@]}")
         if [[ $mode == train ]]; then
             "${launch[@]}" main.py --is-train "${options[@]}"

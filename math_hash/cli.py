@@ -145,7 +145,7 @@ def _add_benchmark(commands) -> None:
 
 
 def _benchmark(flags: dict) -> None:
-    from math_hash.training.leaderboard import Cell, write_leaderboard
+    from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
 
     chosen = {name: flags.pop(name) for name in ("command", "methods", "bits", "seeds", "output")}
     base = make_config({**flags, "is_train": True})
@@ -154,8 +154,10 @@ def _benchmark(flags: dict) -> None:
     methods = chosen["methods"] or list(METHODS)
     if unknown := [method for method in methods if method not in METHODS]:
         raise InputError(f"--methods {' '.join(unknown)}: unknown; choose from {', '.join(METHODS)}")
+    folder = Path(base.result_name) / base.dataset
+    reference = float_reference(base, folder)
     cells = [
-        Cell(method, k_bits, seed, Path(base.result_name) / base.dataset / f"{method}_{k_bits}_{seed}")
+        Cell(method, k_bits, seed, folder / f"{method}_{k_bits}_{seed}")
         for k_bits in chosen["bits"]
         for method in methods
         for seed in range(1, chosen["seeds"] + 1)
@@ -168,7 +170,7 @@ def _benchmark(flags: dict) -> None:
             else:
                 options = {"method": cell.method, "k_bits": cell.k_bits, "seed": cell.seed}
                 _run({**flags, **options, "is_train": True, "save_dir": str(cell.folder)})
-        write_leaderboard(cells, chosen["output"], base)
+        write_leaderboard(cells, chosen["output"], base, reference)
     print(f"\nleaderboard  {chosen['output'] / 'leaderboard.md'}")
 
 

@@ -1,8 +1,9 @@
 """The configuration of one run: flags, YAML files and presets become one checked dataclass.
 
-A value comes from the first of these that names it: the command line, `--config FILE`, the preset of the dataset
-(`math_hash/presets/<dataset>.yaml`), the protocol of that name or else the dataset's manifest, the default below. A
-run's folder holds the whole of it in `config.yaml`.
+A value comes from the first of these that names it: the command line, `--config FILE`, a preset, the protocol of that
+name or else the dataset's manifest, the default below. Presets are `math_hash/presets/<dataset>.yaml` and, where stored
+features are used, `features.yaml`; their entry `methods` holds what differs by method. A run's folder holds the whole
+of it in `config.yaml`.
 """
 
 import argparse
@@ -193,8 +194,11 @@ def make_config(flags: dict[str, Any]) -> Config:
     given = {name: value for name, value in flags.items() if value is not None}
     from_file = read_yaml(given.pop("config")) if "config" in given else {}
     dataset = given.get("dataset", from_file.get("dataset", "flickr25k"))
-    preset = files("math_hash") / "presets" / f"{dataset}.yaml"
-    from_preset = yaml.safe_load(preset.read_text()) if preset.is_file() else {}
+    from_preset = _preset(dataset)
+    if {**from_file, **given}.get("features"):
+        from_preset.update(_preset("features"))
+    by_method = from_preset.pop("methods", {})
+    from_preset.update(by_method.get({**from_file, **given}.get("method", Config.method), {}))
     protocol = PROTOCOLS.get(dataset)
     if protocol:
         numbers = {"query_num": protocol.queries, "train_num": protocol.train}
@@ -204,6 +208,11 @@ def make_config(flags: dict[str, Any]) -> Config:
         found = read_json(manifest).get("split", {}) if manifest.is_file() else {}
         numbers = {name: found[name] for name in ("query_num", "train_num", "val_num") if name in found}
     return Config(**{**numbers, **from_preset, **from_file, **given})
+
+
+def _preset(name: str) -> dict[str, Any]:
+    preset = files("math_hash") / "presets" / f"{name}.yaml"
+    return yaml.safe_load(preset.read_text()) if preset.is_file() else {}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def test_benchmark_writes_a_table_and_goes_on_where_it_stopped(tiny_flags, tmp_p
     page = (tmp_path / "docs/leaderboard.md").read_text()
     assert page.count("| DCMH |") == page.count("| ITQ |") == 2
     assert page.count("±") >= 16
+    assert page.count("| float cosine |") == 2
     assert "16 bits 0.7410 / 0.7827" in page
     assert (tmp_path / "docs/leaderboard.png").stat().st_size > 10000
     removed = tmp_path / "cells/tiny/DCMH_8_2/results.json"

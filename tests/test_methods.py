@@ -98,11 +98,8 @@ def plain_dcmh(h, bank):
     total = 0.0
     for name in h:
         total += nll(bank[other(name)], h[name])
-        pairs = N_ROWS * B_ROWS
-        total += ((consensus(bank) - h[name]) ** 2).sum() / pairs
-        live = bank[name].copy()
-        live[ROWS] = h[name]
-        total += sum(column.sum() ** 2 for column in live.T) / pairs
+        total += 0.1 * quan(h[name], consensus(bank))
+        total += 0.1 * np.mean([np.mean(column) ** 2 for column in h[name].T])
     return total
 
 
@@ -155,8 +152,8 @@ def plain_mmach(h, bank):
 def plain_dchmt(h, bank):
     def loss(a, b):
         def value(i, j, f, g):
-            d = sum((f - g) ** 2) / 4
-            return d if share(ROWS[i], ROWS[j]) else max(K / 2 - d, 0)
+            d = norm(f - g) / 2
+            return d**2 if share(ROWS[i], ROWS[j]) else max((K / 2) ** 0.5 - d, 0) ** 2
 
         return pairs_mean(a, b, value) / K
 

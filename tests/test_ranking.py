@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from math_hash import InputError
 from math_hash.codes import pack
 from math_hash.evaluation import average_precision, mean_average_precision, on_device, random_floor, ranking_metrics
+from math_hash.evaluation.float_cosine import cosine_precision
 
 
 def orders(distances, gains, ties):
@@ -308,3 +309,12 @@ def test_the_floor_is_the_mean_over_random_orders():
     assert random_floor(query_labels, database_labels) == pytest.approx(np.mean(simulated), abs=0.005)
     assert random_floor(np.eye(2)[:1], np.eye(2)[1:]) == 0
     assert random_floor(np.ones((1, 1)), np.ones((7, 1))) == pytest.approx(1)
+
+
+def test_float_cosine_of_binary_codes_ranks_like_their_hamming_distance():
+    rng = np.random.default_rng(4)
+    query, database = (np.where(rng.random((n, 16)) < 0.5, -1.0, 1.0) for n in (9, 70))
+    query_labels, database_labels = (rng.integers(0, 2, (n, 4)) for n in (9, 70))
+    query_labels[0] = 0  # nothing is relevant to it
+    found = cosine_precision(3 * query, database, query_labels, database_labels)
+    assert found == pytest.approx(mean_average_precision(query, database, query_labels, database_labels))

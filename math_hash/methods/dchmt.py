@@ -51,10 +51,11 @@ class BinaryChoice(nn.Module):
 
 
 def distance_loss(codes: Tensor, others: Tensor, S: Tensor) -> Tensor:
-    """Mean over pairs of S d + (1 - S) relu(k / 2 - d), divided by k, with d = ||h_i - g_j||^2 / 4.
+    """Mean over pairs of S d^2 + (1 - S) relu(sqrt(k / 2) - d)^2, divided by k, with d = ||h_i - g_j|| / 2.
 
-    For codes of -1/+1, d is the Hamming distance (the paper's section 3.3, on the two-way outputs).
+    For codes of -1/+1, d^2 is the Hamming distance (the paper's section 3.3, on the two-way outputs).
     """
     k = codes.shape[1]
-    d = (codes.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * codes @ others.T) / 4
-    return (S * d + (1 - S) * torch.relu(k / 2 - d)).mean() / k
+    squared = (codes.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * codes @ others.T) / 4
+    d = squared.clamp(min=1e-4).sqrt()
+    return (S * squared + (1 - S) * torch.relu((k / 2) ** 0.5 - d).square()).mean() / k

@@ -2,17 +2,17 @@
 
 Jiang and Li, "Deep Cross-Modal Hashing", CVPR 2017, equation 1: the inter-modal likelihood between the banks of image
 and text codes, quantization to common binary codes B = sign(F + G) and balance of the bits, image and text updated in
-turn. The paper's sums over all pairs are divided by n b here, so that the learning rate does not depend on the data's
-size.
+turn.
 
-Departures from the paper: the two networks are a CLIP with a two-layer head a modality; B follows the banks at once
-instead of once an epoch.
+Departures from the paper: the two networks are a CLIP with a two-layer head a modality; sums are means, so that the
+learning rate does not depend on the data's size; B follows the banks at once instead of once an epoch; and bits are
+balanced over the batch, since a bank lags behind, which drives all of its codes to one side.
 """
 
 from torch import Tensor
 
 from math_hash.methods.method import Codes, PooledMethod, consensus, other
-from math_hash.objectives import pairwise_likelihood, shared_label
+from math_hash.objectives import pairwise_likelihood, quantization, shared_label
 
 
 class DCMH(PooledMethod):
@@ -21,23 +21,21 @@ class DCMH(PooledMethod):
     Args:
         width: d, of the encoder's features.
         k_bits: k.
-        gamma, eta: weights of quantization and of bit balance (the paper's section 4.4).
+        gamma, eta: weights of quantization and of bit balance.
     """
 
     turns = (("image",), ("text",))
 
-    def __init__(self, width: int, k_bits: int, *, gamma: float = 1.0, eta: float = 1.0):
+    def __init__(self, width: int, k_bits: int, *, gamma: float = 0.1, eta: float = 0.1):
         super().__init__(width, k_bits)
         self.gamma, self.eta = gamma, eta
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = shared_label(bank_labels, bank_labels[rows])  # (n, b)
         B = consensus(bank, rows)
-        pairs = S.numel()
         terms = {}
         for name, h in outputs.items():
-            unbalance = bank[name].sum(dim=0) - bank[name][rows].sum(dim=0) + h.sum(dim=0)  # F 1, this batch's live
             terms[f"{name} inter"] = pairwise_likelihood(bank[other(name)], h, S)
-            terms[f"{name} quan"] = self.gamma * (B - h).square().sum() / pairs
-            terms[f"{name} balance"] = self.eta * unbalance.square().sum() / pairs
+            terms[f"{name} quan"] = self.gamma * quantization(h, B)
+            terms[f"{name} balance"] = self.eta * h.mean(dim=0).square().mean()
         return terms

@@ -2,22 +2,28 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from math_hash.config import Config
+from math_hash.evaluation.exports import DIRECTIONS
+from math_hash.evaluation.float_cosine import cosine_precision
 from math_hash.evaluation.floor import normalized_score
 from math_hash.files import atomic_writer, read_json, write_text
+from math_hash.training.evaluate import pooled_vectors
+from math_hash.training.loop import make_accelerator
 from math_hash.training.run_folder import CONFIG, METRICS, RESULTS
+from math_hash.training.setup import open_data, open_model
 
-DIRECTIONS = ("image->text", "text->image", "image->image", "text->text")
+CROSS = ("image->text", "text->image")
 
 # figures from the methods' own papers: method -> bits -> (image->text, text->image), and where they stand
 PUBLISHED = {
@@ -52,8 +58,43 @@ class Cell:
         return {**read_json(self.folder / RESULTS), "training_seconds": sum(e["training_seconds"] for e in epochs)}
 
 
-def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config) -> None:
+def float_reference(config: Config, folder: Path) -> dict[str, float]:
+    """mAP of the encoder's untrained pooled vectors by float cosine, in each direction; kept in `float_cosine.json`.
+
+    Raises:
+        InputError: anything about the data or the encoder is not as it must be.
+    """
+    path = folder / "float_cosine.json"
+    if not path.is_file():
+        data = open_data(config)
+        torch.manual_seed(config.seed)
+        model = open_model(replace(config, method="LSH", pretrained="", method_options=""), data)
+        rows = np.union1d(data.split.query, data.split.database)
+        vectors = pooled_vectors(
+            model,
+            data.pairs(model),
+            rows,
+            make_accelerator(config),
+            batch_size=config.batch_size,
+            num_workers=config.num_workers,
+        )
+        query, database = (np.searchsorted(rows, part) for part in (data.split.query, data.split.database))
+        labels = data.folder.labels
+        found = {
+            name: cosine_precision(
+                vectors[a][query], vectors[b][database], labels[data.split.query], labels[data.split.database]
+            )
+            for name, (a, b) in DIRECTIONS.items()
+        }
+        write_text(path, json.dumps(found, indent=2) + "\n")
+    return read_json(path)
+
+
+def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config, reference: dict[str, float]) -> None:
     """Write `leaderboard.md` and `leaderboard.png` of the cells that are finished.
+
+    Args:
+        reference: what `float_reference` gave.
 
     Raises:
         InputError: a result is damaged, or a file cannot be written.
@@ -62,11 +103,11 @@ def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config) -> No
     for cell in cells:
         if cell.is_finished:
             finished.setdefault((cell.k_bits, cell.method), []).append(cell.results())
-    write_text(folder / "leaderboard.md", _page(finished, config))
+    write_text(folder / "leaderboard.md", _page(finished, config, reference))
     _plot(folder / "leaderboard.png", finished)
 
 
-def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config) -> str:
+def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config, reference: dict[str, float]) -> str:
     first = next(iter(finished.values()))[0]
     encoder = f"stored features, `{config.features}`" if config.features else f"`{config.encoder or config.clip_path}`"
     frozen = ", frozen" if config.freeze_encoder else ""
@@ -79,6 +120,7 @@ def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config)
         "the whole database, mean and standard deviation over seeds; random codes reach",
         f"{first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from random codes (0)",
         "to perfection (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains without them.",
+        "Float cosine is the encoder's own vectors, neither trained nor hashed.",
         "",
         "![mAP against bits](leaderboard.png)",
     ]
@@ -99,6 +141,8 @@ def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config)
                 f"| {method} | {' | '.join(cells)} | {_score(runs):.3f} | {len(runs)} | {seconds:.0f} s "
                 f"| {parameters:.2f} M |"
             )
+        floats = " | ".join(f"{reference[name]:.4f}" for name in DIRECTIONS)
+        lines.append(f"| float cosine | {floats} | | | | |")
     lines += ["", "## Published figures", ""]
     for method, (figures, source) in PUBLISHED.items():
         told = "; ".join(f"{bits} bits {a:.4f} / {b:.4f}" for bits, (a, b) in figures.items())
@@ -114,7 +158,7 @@ def _mean_and_deviation(values: list[float | None]) -> str:
 
 
 def _score(runs: list[dict[str, Any]]) -> float:
-    cross = [np.mean([run["mAP"][name] for name in DIRECTIONS[:2]]) for run in runs]
+    cross = [np.mean([run["mAP"][name] for name in CROSS]) for run in runs]
     return float(np.mean([normalized_score(found, run["floor"]) for found, run in zip(cross, runs, strict=True)]))
 
 
@@ -122,7 +166,7 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     methods = list(dict.fromkeys(method for _, method in finished))
     colours = plt.get_cmap("tab20")
-    for axis, direction in zip(axes, DIRECTIONS[:2], strict=True):
+    for axis, direction in zip(axes, CROSS, strict=True):
         for place, method in enumerate(methods):
             points = sorted(
                 (bits, [run["mAP"][direction] for run in runs]) for (bits, of), runs in finished.items() if of == method

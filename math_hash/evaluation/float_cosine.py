@@ -1,0 +1,26 @@
+"""The reference line: what the encoder's own vectors reach before they are hashed."""
+
+import numpy as np
+
+
+def cosine_precision(
+    query: np.ndarray, database: np.ndarray, query_labels: np.ndarray, database_labels: np.ndarray
+) -> float:
+    """mAP over the whole database, ranked by the cosine of float vectors; ties in database order.
+
+    Args:
+        query: (q, d). database: (N, d).
+        query_labels: 0/1 (q, c). database_labels: 0/1 (N, c).
+
+    Returns:
+        In [0, 1]; a query without a relevant row counts 0.
+    """
+    query, database = (v / np.linalg.norm(v, axis=1, keepdims=True).clip(1e-12) for v in (query, database))
+    rank = np.arange(1, len(database) + 1)
+    total = 0.0
+    for vector, labels in zip(query, query_labels.astype(np.float32), strict=True):
+        order = np.argsort(-(database @ vector), kind="stable")
+        relevant = (database_labels[order].astype(np.float32) @ labels) > 0
+        if relevant.any():
+            total += (np.cumsum(relevant)[relevant] / rank[relevant]).mean()
+    return total / len(query)
