@@ -158,9 +158,9 @@ def _benchmark(flags: dict) -> None:
     reference = float_reference(base, folder)
     cells = [
         Cell(method, k_bits, seed, folder / f"{method}_{k_bits}_{seed}")
+        for seed in range(1, chosen["seeds"] + 1)
         for k_bits in chosen["bits"]
         for method in methods
-        for seed in range(1, chosen["seeds"] + 1)
     ]
     for number, cell in enumerate(cells, start=1):
         if not cell.is_finished:

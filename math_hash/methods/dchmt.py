@@ -5,7 +5,8 @@ a choice between two classes, made by a softmax, so that no sign has to be appro
 loss works on the distances of the batch's codes, within and between the modalities: pairs that share a label are
 drawn together, others pushed apart up to half of the bits.
 
-The continuous code here is the difference of the two probabilities, whose sign is the arg-max.
+The continuous code here is the difference of the two probabilities, whose sign is the arg-max. Departure: vectors are
+layer-normed first, since stored features come in any scale.
 """
 
 import torch
@@ -39,11 +40,11 @@ class DCHMT(PooledMethod):
 
 
 class BinaryChoice(nn.Module):
-    """d -> 128, ReLU, a two-way softmax a bit; the difference of its two probabilities, (b, k) in (-1, 1)."""
+    """Layer norm, d -> 128, ReLU, a two-way softmax a bit; the difference of its probabilities, (b, k) in (-1, 1)."""
 
     def __init__(self, width: int, k_bits: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 2 * k_bits))
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 2 * k_bits))
 
     def forward(self, pooled: Tensor) -> Tensor:
         chosen = torch.softmax(self.layers(pooled).unflatten(-1, (-1, 2)), dim=-1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.encoders.features import Features
-from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, consensus, other
+from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, consensus, hash_head, other
 from math_hash.objectives import pairwise_likelihood, quantization, shared_label
 
 STAGES = 4
@@ -92,19 +92,15 @@ class SCAHN(Method):
 
 
 class StageHead(nn.Module):
-    """A linear layer and tanh a stage; attention (4, k), drawn around 1/4, weights the four for each bit."""
+    """A two-layer head a stage; attention (4, k), drawn around 1/4, weights the four for each bit."""
 
     def __init__(self, width: int, k_bits: int):
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(STAGES))
-        self.stages = nn.ModuleList(nn.Linear(width, k_bits) for _ in range(STAGES))
+        self.stages = nn.ModuleList(hash_head(width, k_bits) for _ in range(STAGES))
         self.attention = nn.Parameter(torch.normal(0.25, 0.01, (STAGES, k_bits)))
 
     def forward(self, states: Tensor) -> Outputs:
         """(b, 4, width) -> codes of the stages (b, 4, k) and fused ones (b, k)."""
-        hashed = [
-            torch.tanh(stage(norm(state)))
-            for stage, norm, state in zip(self.stages, self.norms, states.unbind(dim=1), strict=True)
-        ]
+        hashed = [stage(state) for stage, state in zip(self.stages, states.unbind(dim=1), strict=True)]
         codes = torch.stack(hashed, dim=1)
         return Outputs(codes, (self.attention * codes).sum(dim=1))
