@@ -160,10 +160,9 @@ def build_dataset(
         rejected_rows=len(rejected),
         duplicates=_duplicates(names, found),
         checked=check,
+        summary=summarize(source.labels, source.label_names, source.texts),
         **details,
     )
-    folder.manifest["summary"] = summarize(folder)
-    write_manifest(folder.path, folder.manifest)
     print(summary_text(folder))
     return folder
 
@@ -196,32 +195,37 @@ def check_dataset(path: str | Path, image_root: str = "", check: str = "full", a
         "rows": len(folder),
         "unlabelled_rows": int((folder.labels.sum(axis=1) == 0).sum()),
         "label_names": folder.label_names,
-        "image_root": os.path.relpath(image_root, folder.path) if image_root else "",
+        "image_root": "",
         "sha256": {name: sha256(folder.path / name) for name in names},
         "split": own_split(len(folder)),
         **manifest,
+        **({"image_root": os.path.relpath(image_root, folder.path)} if image_root else {}),
         "duplicates": _duplicates(folder.images, found),
         "checked": check,
-        "summary": summarize(folder),
+        "summary": summarize(folder.labels, folder.label_names, folder.texts),
     }
     write_manifest(folder.path, folder.manifest)
     return summary_text(folder)
 
 
-def summarize(folder: DatasetFolder) -> dict[str, Any]:
-    """Counts of rows, labels and texts, and the ten most and least frequent labels."""
-    per_label = folder.labels.sum(axis=0, dtype=int)
-    order = np.argsort(-per_label, kind="stable")
-    ranked = [[folder.label_names[column], int(per_label[column])] for column in order]
-    texts = [text for row in folder.texts for text in row if text]
+def summarize(labels: np.ndarray, label_names: list[str], texts: list[list[str]]) -> dict[str, Any]:
+    """Counts of rows, labels and texts, and the ten most and least frequent labels.
+
+    Args:
+        labels: uint8 (n, c) of 0/1, columns in the order of `label_names`.
+        texts: n lists of texts.
+    """
+    per_label, per_row = labels.sum(axis=0, dtype=int), labels.sum(axis=1, dtype=int)
+    ranked = [[label_names[column], int(per_label[column])] for column in np.argsort(-per_label, kind="stable")]
+    words = [len(text.split()) for row in texts for text in row if text]
     return {
-        "rows": len(folder),
+        "rows": len(labels),
         "labels": len(per_label),
-        "labels_a_row": _range(folder.labels.sum(axis=1, dtype=int)),
-        "rows_without_label": int((folder.labels.sum(axis=1) == 0).sum()),
-        "texts": len(texts),
-        "rows_without_text": sum(not caption for caption in folder.captions),
-        "words_a_text": _range(np.array([len(text.split()) for text in texts], int)),
+        "labels_a_row": _range(per_row),
+        "rows_without_label": int((per_row == 0).sum()),
+        "texts": len(words),
+        "rows_without_text": sum(not any(row) for row in texts),
+        "words_a_text": _range(np.array(words, int)),
         "most_frequent_labels": ranked[:10],
         "least_frequent_labels": ranked[::-1][:10],
     }
