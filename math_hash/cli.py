@@ -67,9 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_flags(command)
     _add_dataset_commands(commands)
     _add_benchmark(commands)
+    encode = commands.add_parser(
+        "encode-features",
+        help="compute an encoder's features of a dataset once",
+        description="Compute an encoder's features of every row of a dataset, for --features (docs/features.md). "
+        "--freeze-encoder computes and keeps them by itself.",
+    )
+    encode.add_argument("--output", type=Path, required=True, help="folder to write; a killed run goes on")
+    add_flags(encode, without=_CELL_OPTIONS)
     flags = vars(parser.parse_args(arguments))
     if flags["command"] == "dataset":
         return exit_code(lambda: _dataset(flags))
+    if flags["command"] == "encode-features":
+        return exit_code(lambda: _encode_features(flags))
     if flags["command"] == "benchmark":
         return exit_code(lambda: _benchmark(flags))
     flags["is_train"] = flags.pop("command") == "train" or None
@@ -142,6 +152,24 @@ def _add_benchmark(commands) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, ... (3)")
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of leaderboard.md and .png (docs)")
     add_flags(parser, without=_CELL_OPTIONS)
+
+
+def _encode_features(flags: dict) -> None:
+    output = flags.pop("output")
+    if output.exists():
+        raise InputError(f"--output {output}: is there already; remove it, or name another folder")
+    config = make_config({name: value for name, value in flags.items() if name != "command"})
+    from math_hash.training.feature_cache import describe, write_features
+    from math_hash.training.loop import make_accelerator
+    from math_hash.training.setup import new_encoder, open_data
+
+    accelerator = make_accelerator(config)
+    data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    encoder = new_encoder(config, data)
+    described = describe(encoder, data.folder, config.max_words)
+    write_features(output, encoder, data, config.max_words, accelerator, config.num_workers, described)
+    if accelerator.is_main_process:
+        print(f"{output}: features of {len(data.folder)} rows")
 
 
 def _benchmark(flags: dict) -> None:
@@ -290,12 +318,14 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
     from math_hash.evaluation import floor_warning
     from math_hash.retrieval.contact_sheet import draw_contact_sheet
     from math_hash.training.evaluate import evaluate, export_codes
+    from math_hash.training.feature_cache import with_cache
     from math_hash.training.run_folder import RESULTS
     from math_hash.training.setup import open_trained
 
     model = open_trained(config).to(accelerator.device)
     if config.bits:
         model.keep_bits(config.bits)
+    data = with_cache(config, model, data, accelerator)
     show = accelerator.is_main_process and os.isatty(2)
     codes, results = evaluate(
         model,
@@ -327,7 +357,7 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
     export = folder / "PR_curve" / f"{model.method}-{config.dataset}-{model.k_bits}.mat"
     export_codes(export, codes, data.folder.labels, data.split)
     write_text(folder / RESULTS, json.dumps(results, indent=2) + "\n")
-    if data.features is None:
+    if not config.features:
         draw_contact_sheet(folder / "plots" / "retrieval.png", data.folder, data.split, codes)
     print(_table(results))
     for direction, value in results["mAP"].items():

@@ -80,7 +80,8 @@ class Config:
     clip_path: str = option(DEFAULT_CLIP_PATH, "CLIP weights: OpenAI's archive, a state_dict, or safetensors")
     encoder: str | None = option(None, "an open_clip model name, or 'demo', instead of --clip-path")
     encoder_weights: str | None = option(None, "open_clip tag or weight file for --encoder, or 'none': from scratch")
-    freeze_encoder: bool = option(False, "train the heads only")
+    freeze_encoder: bool = option(False, "train the heads only, on the encoder's features, which are computed once")
+    cache_dir: str = option("./cache/features", "folder of the features that --freeze-encoder computes")
 
     # the heads
     res_mlp_layers: int = option(2, "residual MLP blocks of the global head", minimum=0)
@@ -145,8 +146,10 @@ class Config:
                 f"--encoder {self.encoder} needs --encoder-weights: an open_clip tag such as openai, "
                 "a weight file, or none to start from scratch"
             )
-        if self.draw_captions and self.features:
-            raise InputError("--draw-captions and --features exclude each other: a stored feature is of one caption")
+        if self.draw_captions and (self.features or self.freeze_encoder):
+            raise InputError(
+                "--draw-captions excludes --features and --freeze-encoder: a stored feature is of one caption"
+            )
         if self.is_train and self.held_out >= self.train_num:
             raise InputError(
                 f"--val-num {self.val_num} leaves no training rows of --train-num {self.train_num}; "
@@ -195,10 +198,11 @@ def make_config(flags: dict[str, Any]) -> Config:
     from_file = read_yaml(given.pop("config")) if "config" in given else {}
     dataset = given.get("dataset", from_file.get("dataset", "flickr25k"))
     from_preset = _preset(dataset)
-    if {**from_file, **given}.get("features"):
+    chosen = {**from_file, **given}
+    if chosen.get("features") or chosen.get("freeze_encoder"):
         from_preset.update(_preset("features"))
     by_method = from_preset.pop("methods", {})
-    from_preset.update(by_method.get({**from_file, **given}.get("method", Config.method), {}))
+    from_preset.update(by_method.get(chosen.get("method", Config.method), {}))
     protocol = PROTOCOLS.get(dataset)
     if protocol:
         numbers = {"query_num": protocol.queries, "train_num": protocol.train}

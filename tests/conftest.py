@@ -83,6 +83,7 @@ def tiny_flags(tiny_dataset, clip_file, tmp_path) -> list[str]:
         "--resolution", "32", "--max-words", "12", "--query-num", "10", "--train-num", "40", "--val-num", "9",
         "--batch-size", "8", "--epochs", "2", "--lr", "0.001", "--clip-lr", "0.0001", "--num-workers", "0",
         "--transformer-layers", "1", "--k-bits", "12", "--save-dir", str(tmp_path / "run"),
+        "--cache-dir", str(tmp_path / "cache"),
     ]  # fmt: skip
 
 

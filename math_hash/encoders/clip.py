@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
-from math_hash.encoders.features import Features
+from math_hash.encoders.features import Features, stored_features
 from math_hash.errors import InputError
 
 
@@ -71,12 +71,14 @@ class ClipEncoder(nn.Module):
         """Widths of the image and the text tower's states."""
         return self.architecture["vision_cfg"]["width"], self.architecture["text_cfg"]["width"]
 
-    def encode_image(self, images: Tensor, needs: Collection[str] = ("tokens",)) -> Features:
-        """Encode normalised pictures, float (b, 3, resolution, resolution).
+    def encode_image(self, images: Tensor | dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+        """Encode normalised pictures, float (b, 3, resolution, resolution); or pass on what was stored of them.
 
         Args:
             needs: with "stages", the class token's state at the end of each quarter of the tower is given too.
         """
+        if isinstance(images, dict):
+            return stored_features(images, needs)
         visual = self.clip.visual
         stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
         depths = sorted({*stages, len(visual.transformer.resblocks) - 1})
@@ -89,8 +91,8 @@ class ClipEncoder(nn.Module):
             stages=torch.cat([states[stage] for stage in stages], dim=1) if stages else None,
         )
 
-    def encode_text(self, token_ids: Tensor, needs: Collection[str] = ("tokens",)) -> Features:
-        """Encode token ids, int64 (b, length), zero padded, length at most the context.
+    def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+        """Encode token ids, int64 (b, length), zero padded, length at most the context; or pass on what was stored.
 
         Args:
             needs: with "stages", the end marker's state at the end of each quarter of the tower is given too.
@@ -98,6 +100,8 @@ class ClipEncoder(nn.Module):
         Raises:
             InputError: the texts are longer than the encoder's context.
         """
+        if isinstance(token_ids, dict):
+            return stored_features(token_ids, needs)
         text = getattr(self.clip, "text", self.clip)
         batch, length = token_ids.shape
         if length > self.context_length:

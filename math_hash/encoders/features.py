@@ -1,9 +1,10 @@
 """What an encoder gives for a batch of images or texts."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass
@@ -32,3 +33,12 @@ class Features:
             return None
         end = (~self.padding).sum(dim=1, keepdim=True).sub(1).clamp(min=1)
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) < end
+
+
+def stored_features(
+    stored: dict[str, Tensor], needs: Collection[str], to_width: Callable[[Tensor], Tensor] | None = None
+) -> Features:
+    """Features as `FeatureFolder.batch` gives them; `to_width` is applied to tokens and pooled vectors."""
+    to_width = to_width or nn.Identity()
+    tokens = to_width(stored["tokens"]) if "tokens" in needs else None
+    return Features(tokens, to_width(stored["pooled"]), stored.get("padding"), stored.get("stages"))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
-from math_hash.encoders.features import Features
+from math_hash.encoders.features import Features, stored_features
 
 
 class PrecomputedEncoder(nn.Module):
@@ -30,13 +30,8 @@ class PrecomputedEncoder(nn.Module):
 
     def encode_image(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
         """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
-        return _features(stored, self.image_map, needs)
+        return stored_features(stored, needs, self.image_map)
 
     def encode_text(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
         """`stored`: as for images, with text_width, and padding, bool (b, length), beside tokens."""
-        return _features(stored, self.text_map, needs)
-
-
-def _features(stored: dict[str, Tensor], to_width: nn.Module, needs: Collection[str]) -> Features:
-    tokens = to_width(stored["tokens"]) if "tokens" in needs else None
-    return Features(tokens, to_width(stored["pooled"]), stored.get("padding"), stored.get("stages"))
+        return stored_features(stored, needs, self.text_map)

@@ -30,7 +30,8 @@ class Data:
 
     rejected: pictures, row -> reason. unusable: how many rows have no label. pairs_only: no row has a label, so that
     a query's own pair is all that is relevant to it; `folder.labels` then has a column a query and validation row, the
-    database of the split is its queries, and `unusable` counts rows without a text.
+    database of the split is its queries, and `unusable` counts rows without a text. is_cached: `features` are those of
+    the model's own, frozen encoder.
     """
 
     folder: DatasetFolder
@@ -39,6 +40,7 @@ class Data:
     rejected: dict[int, str]
     unusable: int
     pairs_only: bool
+    is_cached: bool = False
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -52,8 +54,10 @@ class Data:
             InputError: pictures for a model of stored features, or the other way round.
         """
         encoder = model.encoder
-        if isinstance(encoder, ClipEncoder) != (self.features is None):
+        if isinstance(encoder, ClipEncoder) != (self.features is None or self.is_cached):
             raise InputError("--features: a model of stored features needs it, a model with a CLIP takes none")
+        if self.is_cached:
+            return FeaturePairDataset(self.folder, self.features, model.head.needs)
         if self.features is None:
             return PairDataset(self.folder, encoder.tokenize, encoder.image_transform, model.max_words)
         widths = (self.features.image_width, self.features.text_width)
@@ -129,7 +133,7 @@ def open_model(config: Config, data: Data) -> HashModel:
         start = open_trained(config)
         encoder, max_words = start.encoder, start.max_words
     else:
-        encoder, max_words = _new_encoder(config, data), config.max_words
+        encoder, max_words = new_encoder(config, data), config.max_words
     facts = {"num_labels": data.folder.labels.shape[1], "stage_widths": encoder.stage_widths}
     model = HashModel(encoder, config.method, config.k_bits, method_options(config.method, config, **facts), max_words)
     if config.pretrained:
@@ -145,7 +149,12 @@ def open_model(config: Config, data: Data) -> HashModel:
     return model
 
 
-def _new_encoder(config: Config, data: Data) -> ClipEncoder | PrecomputedEncoder:
+def new_encoder(config: Config, data: Data) -> ClipEncoder | PrecomputedEncoder:
+    """The encoder that the options name: a CLIP, or what passes stored features on.
+
+    Raises:
+        InputError: its weights are missing or damaged, or texts are to be longer than it reads.
+    """
     if data.features is not None:
         return PrecomputedEncoder(data.features.image_width, data.features.text_width, data.features.stage_widths)
     encoder = open_encoder(config.clip_path, config.encoder, config.encoder_weights, config.resolution)

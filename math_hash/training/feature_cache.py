@@ -1,0 +1,169 @@
+"""Features of a frozen encoder, computed once and kept on disk.
+
+A cache is a folder as `FeatureFolder` reads it (docs/features.md), float16, with `features.json` that says what it was
+made from. Its name in `cache/features/` is a sum over the encoder's weights, the dataset's files, the transform and
+the length of texts, so that a stale one is never used.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from math_hash.config import Config
+from math_hash.data import DatasetFolder, FeatureFolder, PairDataset, TarMember, load_batches
+from math_hash.encoders import ClipEncoder
+from math_hash.errors import InputError
+from math_hash.files import sha256, write_text
+from math_hash.model import HashModel
+from math_hash.training.setup import Data
+
+BATCH = 64  # fixed, so that a cache does not depend on how it was computed
+_DONE = "done.npy"
+
+
+def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accelerator) -> Data:
+    """With `--freeze-encoder`, the data with the features of the model's encoder, computed where they are missing.
+
+    Raises:
+        InputError: a picture cannot be read, or the cache cannot be written.
+    """
+    if not config.freeze_encoder or data.features is not None:
+        return data
+    described = describe(model.encoder, data.folder, model.max_words)
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(config.cache_dir) / f"{config.dataset}-{key}"
+    if not folder.is_dir():
+        write_features(folder, model.encoder, data, model.max_words, accelerator, config.num_workers, described)
+    return replace(data, features=FeatureFolder(folder, len(data.folder)), is_cached=True)
+
+
+def describe(encoder: ClipEncoder, folder: DatasetFolder, max_words: int) -> dict[str, object]:
+    """Everything that decides the features."""
+    weights = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        weights.update(name.encode())
+        weights.update(value.detach().float().cpu().contiguous().numpy())
+    transform = encoder.image_transform
+    return {
+        "encoder_sha256": weights.hexdigest(),
+        "architecture": encoder.architecture,
+        "dataset": {
+            name: sha256(folder.path / name)
+            for name in ("index.mat", "caption.mat", "label_t.mat", "members.npy")
+            if (folder.path / name).exists()
+        },
+        "pictures": _pictures(folder),
+        "transform": [transform.resolution, *transform.mean, *transform.std],
+        "max_words": max_words,
+    }
+
+
+def _pictures(folder: DatasetFolder) -> str:
+    """A sum over paths, sizes and times of the pictures, or of the tar files that they lie in."""
+    seen = hashlib.sha256()
+    for row in range(len(folder)):
+        source = folder.image_path(row)
+        path = source.tar if isinstance(source, TarMember) else source
+        found = path.stat() if path.exists() else None
+        seen.update(f"{path.resolve()} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+    return seen.hexdigest()
+
+
+def write_features(
+    output: Path,
+    encoder: ClipEncoder,
+    data: Data,
+    max_words: int,
+    accelerator: Accelerator,
+    num_workers: int,
+    described: dict[str, object],
+) -> None:
+    """Encode every row, pictures in the form for evaluation, over all processes; a killed one goes on where it was.
+
+    Raises:
+        InputError: a picture cannot be read, or the folder cannot be written.
+    """
+    folder = data.folder
+    building = output.with_name(f".{output.name}.partial")
+    rows = np.setdiff1d(np.arange(len(folder)), np.fromiter(data.rejected, int))
+    batches = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+    dataset = PairDataset(folder, encoder.tokenize, encoder.image_transform, max_words)
+    encoder.to(accelerator.device).eval()
+    try:
+        if accelerator.is_main_process and not (building / _DONE).exists():
+            _allocate(building, encoder, len(folder), max_words, len(batches))
+        accelerator.wait_for_everyone()
+        arrays = {path.stem: np.load(path, mmap_mode="r+") for path in sorted(building.glob("*.npy"))}
+        done = arrays.pop("done")
+        mine = range(accelerator.process_index, len(batches), accelerator.num_processes)
+        missing = [number for number in mine if not done[number]]
+        loaded = load_batches(dataset, [batches[number] for number in missing], num_workers, accelerator.device)
+        show = accelerator.is_main_process and os.isatty(2)
+        with torch.inference_mode():
+            bar = tqdm(loaded, total=len(missing), desc="encoding features", unit="batch", disable=not show)
+            for number, inputs in zip(missing, bar, strict=True):
+                _encode(arrays, encoder, inputs, batches[number])
+                for array in arrays.values():
+                    array.flush()
+                done[number] = 1  # only now: what is marked is on the disk
+                done.flush()
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (building / _DONE).unlink()
+            write_text(building / "features.json", json.dumps(described, indent=2) + "\n")
+            os.rename(building, output)
+        accelerator.wait_for_everyone()
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror}; free some space") from error
+
+
+def _allocate(building: Path, encoder: ClipEncoder, rows: int, max_words: int, batches: int) -> None:
+    building.mkdir(parents=True, exist_ok=True)
+    image, text = encoder.encode_image(_blank(encoder), {"stages"}), (max_words, encoder.width)
+    shapes = {
+        "image_tokens": image.tokens.shape[1:],
+        "image_pooled": (encoder.width,),
+        "image_stages": image.stages.shape[1:],
+        "text_tokens": text,
+        "text_pooled": (encoder.width,),
+        "text_stages": (4, encoder.stage_widths[1]),
+        "label_tokens": text,
+        "label_pooled": (encoder.width,),
+    }
+    for name, shape in shapes.items():
+        _array(building / f"{name}.npy", (rows, *shape), np.float16)
+    for name in ("text_length", "label_length"):
+        _array(building / f"{name}.npy", (rows,), np.int64)
+    _array(building / _DONE, (batches,), np.uint8)  # last: its presence says that the others are there
+
+
+def _blank(encoder: ClipEncoder) -> torch.Tensor:
+    side = encoder.resolution
+    return torch.zeros(1, 3, side, side, device=next(encoder.parameters()).device)
+
+
+def _array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+
+
+def _encode(arrays: dict[str, np.ndarray], encoder: ClipEncoder, inputs: dict, rows: np.ndarray) -> None:
+    needs = {"tokens", "stages"}
+    found = {
+        "image": encoder.encode_image(inputs["image"], needs),
+        "text": encoder.encode_text(inputs["text"], needs),
+        "label": encoder.encode_text(inputs["label_text"], needs),
+    }
+    for stream, features in found.items():
+        arrays[f"{stream}_tokens"][rows] = features.tokens.cpu().numpy()
+        arrays[f"{stream}_pooled"][rows] = features.pooled.cpu().numpy()
+        if stream != "label":
+            arrays[f"{stream}_stages"][rows] = features.stages.cpu().numpy()
+        if stream != "image":
+            arrays[f"{stream}_length"][rows] = (~features.padding).sum(dim=1).cpu().numpy()
