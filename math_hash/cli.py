@@ -65,28 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "evaluate":
             _add_export_flags(command)
         add_flags(command)
+        command.set_defaults(handler=_train_or_evaluate)
     _add_dataset_commands(commands)
+    _add_encode_features(commands)
     _add_benchmark(commands)
-    encode = commands.add_parser(
-        "encode-features",
-        help="compute an encoder's features of a dataset once",
-        description="Compute an encoder's features of every row of a dataset, for --features (docs/features.md). "
-        "--freeze-encoder computes and keeps them by itself.",
-    )
-    encode.add_argument("--output", type=Path, required=True, help="folder to write; a killed run goes on")
-    add_flags(encode, without=_CELL_OPTIONS)
     flags = vars(parser.parse_args(arguments))
-    if flags["command"] == "dataset":
-        return exit_code(lambda: _dataset(flags))
-    if flags["command"] == "encode-features":
-        return exit_code(lambda: _encode_features(flags))
-    if flags["command"] == "benchmark":
-        return exit_code(lambda: _benchmark(flags))
+    handler = flags.pop("handler")
+    return exit_code(lambda: handler(flags))
+
+
+def _train_or_evaluate(flags: dict) -> None:
     flags["is_train"] = flags.pop("command") == "train" or None
     exports = {name: flags.pop(name) for name in _EXPORT_FLAGS if name in flags}
     if exports.get("codes"):
-        return exit_code(lambda: _evaluate_exports(exports, flags["ties"] or "index"))
-    return exit_code(lambda: _run(flags))
+        _evaluate_exports(exports, flags["ties"] or "index")
+    else:
+        _run(flags)
 
 
 def _add_dataset_commands(commands) -> None:
@@ -109,6 +103,7 @@ def _add_dataset_commands(commands) -> None:
             action.add_argument("--output", type=Path, help="picture to write (default: <folder>.png)")
             action.add_argument("--rows", type=int, default=24, help="how many rows (24)")
             action.add_argument("--seed", type=int, default=1, help="of the choice of rows (1)")
+        action.set_defaults(handler=_dataset)
 
 
 def _dataset(flags: dict) -> None:
@@ -152,6 +147,18 @@ def _add_benchmark(commands) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, ... (3)")
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of leaderboard.md and .png (docs)")
     add_flags(parser, without=_CELL_OPTIONS)
+    parser.set_defaults(handler=_benchmark)
+
+
+def _add_encode_features(commands) -> None:
+    text = (
+        "Compute an encoder's features of every row of a dataset, for --features (docs/features.md). "
+        "--freeze-encoder computes and keeps them by itself."
+    )
+    parser = commands.add_parser("encode-features", help="compute an encoder's features once", description=text)
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; a killed run goes on")
+    add_flags(parser, without=_CELL_OPTIONS)
+    parser.set_defaults(handler=_encode_features)
 
 
 def _encode_features(flags: dict) -> None:

@@ -145,6 +145,10 @@ def test_killed_and_resumed_and_in_two_processes_it_is_byte_equal(frozen, tmp_pa
     assert not (tmp_path / "killed").exists()
     marked = np.load(tmp_path / ".killed.partial/done.npy")
     assert marked.sum() == 3
+    shutil.copytree(tmp_path / ".killed.partial", tmp_path / ".other.partial")  # begun with other options
+    other = [*command, str(tmp_path / "other"), "--max-words", "9"]
+    assert main(other) == 0
+    assert np.load(tmp_path / "other/text_tokens.npy").shape == (60, 9, 64)
     assert main([*command, str(tmp_path / "killed")]) == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     (tmp_path / "two.py").write_text(

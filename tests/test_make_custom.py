@@ -125,6 +125,21 @@ def test_a_folder_of_pictures(pictures, tmp_path, run):
     assert "no row has a label" in printed
 
 
+def test_nothing_but_a_dataset_is_ever_replaced(pictures, tmp_path, run):
+    for output in (pictures, pictures / "sub", tmp_path):
+        code, printed = run(custom, pictures, "--output", output)
+        assert code == 2
+        assert "would be replaced; choose another --output" in printed
+    assert run(custom, pictures, "--output", tmp_path / "mine")[0] == 0
+    (tmp_path / "mine/own").mkdir()
+    (tmp_path / "mine/own/a.jpg").write_bytes(picture_bytes(1, "JPEG"))
+    code, printed = run(custom, tmp_path / "mine/own", "--output", tmp_path / "mine")
+    assert code == 2
+    assert "holds the pictures" in printed
+    assert (tmp_path / "mine/own/a.jpg").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "pictures"]
+
+
 def test_class_folders(tmp_path, run):
     for name in ("dog/1.jpg", "dog/deep/2.jpg", "cat/1.jpg"):
         (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)

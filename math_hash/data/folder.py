@@ -163,9 +163,14 @@ def write_dataset(
         The folder, read again from what was written.
 
     Raises:
-        InputError: the folder could not be written, or what was written fails the checks of `read_dataset`.
+        InputError: the folder holds other things than a dataset, or the pictures themselves; it could not be written;
+            or what was written fails the checks of `read_dataset`.
     """
     folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.mat").exists():
+        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another --output")
+    if image_root and Path(image_root).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder}: holds the pictures and would be replaced; choose another --output")
     label_texts = [" ".join(label_names[column] for column in np.flatnonzero(row)) for row in labels]
     content = {"index": images, "caption": captions, "label": labels.astype(np.uint8), "label_t": label_texts}
     root = os.path.relpath(image_root, folder) if image_root else ""

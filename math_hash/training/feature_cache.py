@@ -8,6 +8,7 @@ the length of texts, so that a stale one is never used.
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from math_hash.config import Config
 from math_hash.data import DatasetFolder, FeatureFolder, PairDataset, TarMember, load_batches
 from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError
-from math_hash.files import sha256, write_text
+from math_hash.files import read_json, sha256, write_text
 from math_hash.model import HashModel
 from math_hash.training.setup import Data
 
 BATCH = 64  # fixed, so that a cache does not depend on how it was computed
-_DONE = "done.npy"
+_DONE, _DESCRIPTION = "done.npy", "features.json"
 
 
 def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accelerator) -> Data:
@@ -97,8 +98,10 @@ def write_features(
     dataset = PairDataset(folder, encoder.tokenize, encoder.image_transform, max_words)
     encoder.to(accelerator.device).eval()
     try:
-        if accelerator.is_main_process and not (building / _DONE).exists():
+        if accelerator.is_main_process and not _is_begun(building, described):
+            shutil.rmtree(building, ignore_errors=True)
             _allocate(building, encoder, len(folder), max_words, len(batches))
+            write_text(building / _DESCRIPTION, json.dumps(described, indent=2) + "\n")
         accelerator.wait_for_everyone()
         arrays = {path.stem: np.load(path, mmap_mode="r+") for path in sorted(building.glob("*.npy"))}
         done = arrays.pop("done")
@@ -117,11 +120,15 @@ def write_features(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (building / _DONE).unlink()
-            write_text(building / "features.json", json.dumps(described, indent=2) + "\n")
             os.rename(building, output)
         accelerator.wait_for_everyone()
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror}; free some space") from error
+
+
+def _is_begun(building: Path, described: dict[str, object]) -> bool:
+    path = building / _DESCRIPTION  # written after all arrays: its presence says that they are there
+    return path.is_file() and read_json(path) == json.loads(json.dumps(described))
 
 
 def _allocate(building: Path, encoder: ClipEncoder, rows: int, max_words: int, batches: int) -> None:
@@ -141,7 +148,7 @@ def _allocate(building: Path, encoder: ClipEncoder, rows: int, max_words: int, b
         _array(building / f"{name}.npy", (rows, *shape), np.float16)
     for name in ("text_length", "label_length"):
         _array(building / f"{name}.npy", (rows,), np.int64)
-    _array(building / _DONE, (batches,), np.uint8)  # last: its presence says that the others are there
+    _array(building / _DONE, (batches,), np.uint8)
 
 
 def _blank(encoder: ClipEncoder) -> torch.Tensor:
