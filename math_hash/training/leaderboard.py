@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -109,21 +110,16 @@ def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config, refer
 
 def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config, reference: dict[str, float]) -> str:
     first = next(iter(finished.values()))[0]
-    encoder = f"stored features, `{config.features}`" if config.features else f"`{config.encoder or config.clip_path}`"
-    frozen = ", frozen" if config.freeze_encoder else ""
-    lines = [
-        f"# Leaderboard: {config.dataset}",
-        "",
-        f"Protocol `{first['protocol']}`, {first['queries']} queries, {first['database']} database rows, of which",
-        f"{first['training_rows']} are training rows. Encoder: {encoder}{frozen}. {config.epochs} epochs, batches of",
-        f"{config.batch_size}, precision {config.precision}; the epoch is chosen on {first['selected_on']}. mAP over",
-        "the whole database, mean and standard deviation over seeds; random codes reach",
-        f"{first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from random codes (0)",
-        "to perfection (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains without them.",
-        "Float cosine is the encoder's own vectors, neither trained nor hashed.",
-        "",
-        "![mAP against bits](leaderboard.png)",
-    ]
+    setting = (
+        f"Protocol `{first['protocol']}`, {first['queries']} queries, {first['database']} database rows, of which "
+        f"{first['training_rows']} are training rows. Encoder: {_encoder(config)}. {config.epochs} epochs, batches of "
+        f"{config.batch_size} (a method's preset may differ), precision {config.precision}; the epoch is chosen on "
+        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds; random codes "
+        f"reach {first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from random "
+        "codes (0) to perfection (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains without them. "
+        "Float cosine is the encoder's own vectors, neither trained nor hashed."
+    )
+    lines = [f"# Leaderboard: {config.dataset}", "", *wrap(setting, 116), "", "![mAP against bits](leaderboard.png)"]
     for k_bits in sorted({bits for bits, _ in finished}):
         lines += [
             "",
@@ -149,6 +145,16 @@ def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config,
         lines.append(f"* {method} (image->text / text->image): {told}. {source}.")
     lines.append("")
     return "\n".join(lines)
+
+
+def _encoder(config: Config) -> str:
+    """What the features come from, in words."""
+    if not config.features:
+        return f"`{config.encoder or config.clip_path}`" + (", frozen" if config.freeze_encoder else "")
+    path = Path(config.features) / "features.json"
+    described = read_json(path) if path.is_file() else {}
+    named = " and ".join(str(described[name]) for name in ("image", "text") if name in described)
+    return f"none; stored features of {named or f'`{config.features}`'}"
 
 
 def _mean_and_deviation(values: list[float | None]) -> str:
