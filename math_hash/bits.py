@@ -24,8 +24,10 @@ def bit_significance_order(image: Tensor, text: Tensor, labels: Tensor, most_row
     """
     rows = torch.linspace(0, len(image) - 1, min(most_rows, len(image)), device=image.device).long()
     X, Y = (torch.where(codes[rows] >= 0, 1.0, -1.0).double() for codes in (image, text))
-    S = shared_label(labels[rows], labels[rows]).double()
     n, k = X.shape
+    S = shared_label(labels[rows], labels[rows]).double()
+    if not S.any():  # without labels, an image belongs to its own text
+        S = torch.eye(n, dtype=torch.double, device=image.device)
     mean = X.mean(dim=0) * Y.mean(dim=0)  # of z_t over all pairs
     products = (X.T @ X) * (Y.T @ Y) / n**2 - torch.outer(mean, mean)
     agreement = (X * (S @ Y)).sum(dim=0) / n**2 - mean * S.mean()

@@ -271,7 +271,7 @@ def _resumed(flags: dict) -> Config:
     """The configuration of the run to resume; other flags may say where things are, not what is computed."""
     from math_hash.training.run_folder import RunFolder
 
-    movable = {"resume", "num_workers", "image_root", "dataset_root", "is_train"}
+    movable = {"resume", "num_workers", "image_root", "dataset_root", "cache_dir", "is_train"}
     given = {item for item in fields(Config) if flags.get(item.name) is not None and item.name not in movable}
     saved = RunFolder(flags["resume"]).read_config()
     for item in given:
