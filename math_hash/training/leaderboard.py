@@ -182,7 +182,8 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
             axis.errorbar(bits, means, spread, marker="o", ms=4, lw=1.4, capsize=2, label=method, color=colours(place))
         floor = next(iter(finished.values()))[0]["floor"]
         axis.axhline(floor, color="grey", ls="--", lw=1)
-        axis.text(axis.get_xlim()[0], floor, " random codes", color="grey", va="bottom", fontsize=8)
+        beside = axis.get_yaxis_transform()  # x as a share of the axis, y as a value
+        axis.text(0.99, floor, "random codes", transform=beside, color="grey", va="bottom", ha="right", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted({bits for bits, _ in finished}), sorted({bits for bits, _ in finished}))
         axis.set(title=direction, xlabel="bits")
