@@ -264,8 +264,8 @@ def _inspect(source: Source, check: str) -> Inspection:
     if source.members is not None:
         for row, (offset, size) in enumerate(source.members.tolist()):
             if offset >= 0:
-                tar, _, name = source.images[row].partition(".tar/")
-                places[row] = TarMember(source.image_root / f"{tar}.tar", name, offset, size)
+                member = TarMember.of(source.images[row], offset, size)
+                places[row] = member._replace(tar=source.image_root / member.tar)
     return inspect_images(places, decode=check == "full", progress=os.isatty(2))
 
 

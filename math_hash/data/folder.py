@@ -65,8 +65,8 @@ class DatasetFolder:
             InputError: a relative path leads out of the image root.
         """
         if self.members is not None and self.members[row, 0] >= 0:
-            tar, _, name = self.images[row].partition(".tar/")
-            return TarMember(self._inside_root(row, f"{tar}.tar"), name, *self.members[row].tolist())
+            member = TarMember.of(self.images[row], *self.members[row].tolist())
+            return member._replace(tar=self._inside_root(row, str(member.tar)))
         return self._inside_root(row, self.images[row])
 
     def _inside_root(self, row: int, name: str) -> Path:

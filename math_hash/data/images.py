@@ -33,6 +33,12 @@ class TarMember(NamedTuple):
     def __str__(self) -> str:
         return f"{self.tar}/{self.name}"
 
+    @classmethod
+    def of(cls, path: str | Path, offset: int, size: int) -> "TarMember":
+        """From a path of the form `some.tar/name inside`."""
+        tar, _, name = str(path).partition(".tar/")
+        return cls(Path(f"{tar}.tar"), name, offset, size)
+
 
 ImageFile = str | Path | TarMember
 

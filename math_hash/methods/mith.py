@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
-from math_hash.methods.math import GlobalHead, positions
+from math_hash.methods.math import GlobalHead, Stream, positions
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, other
 from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
@@ -31,10 +31,7 @@ class Outputs(NamedTuple):
     h_local: Tensor
     concepts: Tensor
 
-    @property
-    def code(self) -> Tensor:
-        """Continuous code, (b, k)."""
-        return 0.5 * self.h_global + 0.5 * self.h_local
+    code = Stream.code  # of h_global and h_local, as in MATH
 
 
 class MITH(Method):
