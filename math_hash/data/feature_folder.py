@@ -55,19 +55,24 @@ class FeatureFolder:
         """Features of one stream ("image", "text", "label") of some rows, as `PrecomputedEncoder` takes them.
 
         Args:
-            needs: "tokens" and "stages" are read only where they are among these.
+            needs: "tokens" and "stages" are read only where they are among these; tokens that are padding in the
+                whole batch only where "padding" is.
         """
-        wanted = ["pooled", *(part for part in ("tokens", "stages") if part in needs)]
         rows = np.asarray(rows)
         order = np.argsort(rows)  # the file is read in its own order
+        has_padding = stream != "image" and "tokens" in needs
+        lengths = self._arrays[f"{stream}_length"][rows].astype(np.int64) if has_padding else None
         stored = {}
-        for part in wanted:
-            values = np.empty((len(rows), *self._arrays[f"{stream}_{part}"].shape[1:]), np.float32)
-            values[order] = self._arrays[f"{stream}_{part}"][rows[order]]
-            stored[part] = torch.from_numpy(values)
-        if stream != "image" and "tokens" in needs:
-            length = torch.from_numpy(self._arrays[f"{stream}_length"][rows].astype(np.int64))
-            stored["padding"] = torch.arange(stored["tokens"].shape[1]) >= length[:, None]
+        for part in ("pooled", "tokens", "stages"):
+            if part == "pooled" or part in needs:
+                array = self._arrays[f"{stream}_{part}"]
+                if has_padding and part == "tokens" and "padding" not in needs:
+                    array = array[:, : lengths.max()]
+                values = np.empty((len(rows), *array.shape[1:]), np.float32)
+                values[order] = array[rows[order]]
+                stored[part] = torch.from_numpy(values)
+        if has_padding:
+            stored["padding"] = torch.arange(stored["tokens"].shape[1]) >= torch.from_numpy(lengths)[:, None]
         return stored
 
     def _open(self, name: str, rows: int) -> np.ndarray:

@@ -71,6 +71,8 @@ class MATH(Method):
     ):
         super().__init__()
         self.k_bits, self.fusion, self.mask_padding = k_bits, fusion, mask_padding
+        if not mask_padding:
+            self.needs = self.needs | {"padding"}
         self.weights = (hyper_intra, hyper_inter, hyper_MSE, hyper_quan, hyper_contrast)
         self.global_head = GlobalHead(width, k_bits, res_mlp_layers, activation, dropout)
         self.local_heads = nn.ModuleDict({name: LocalHead(width, k_bits, transformer_layers) for name in self.streams})

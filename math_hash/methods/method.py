@@ -25,7 +25,7 @@ class Method(nn.Module):
         streams: names of its code banks.
         turns: streams whose parameters learn together; an epoch passes over the training rows once a turn.
         needs: what it uses of "labels" (0/1 rows), "tokens", "stages" (of four depths), "label_text" (the names of an
-            instance's labels, encoded as a text).
+            instance's labels, encoded as a text), "padding" (tokens that no text of a batch has).
         is_trained: False for methods that are fitted to pooled vectors instead (see `methods/training_free.py`).
         k_bits: k.
     """
