@@ -9,12 +9,18 @@ uint16 (q, n) and the labels are not read; else it has no columns.
 """
 
 import math
+import os
 
 import numba
 import numpy as np
 
 INDEX, OPTIMISTIC, PESSIMISTIC, EXPECTED = range(4)
 LINEAGE, HITS, MIN = range(3)
+
+# numba's OpenMP layer sets the number of threads for the whole process: without this, PyTorch would use all cores from
+# the first evaluation on, also where a launcher gave each of several processes its share
+if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+    numba.set_num_threads(min(max(int(os.environ["OMP_NUM_THREADS"]), 1), numba.config.NUMBA_NUM_THREADS))
 
 compiled = numba.njit(cache=True, nogil=True)
 _M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -32,13 +38,18 @@ def popcount(word):  # pragma: no cover - compiled
 
 
 @compiled
-def fill_distances(query, database, distances):  # pragma: no cover - compiled
-    """Hamming distances of one query, uint64 (words,), to a database, uint64 (words, n), into uint16 (n,)."""
-    for row in range(database.shape[1]):
-        distances[row] = np.uint16(popcount(query[0] ^ database[0, row]))
+def fill_distances(query, database, distances, start=0):  # pragma: no cover - compiled
+    """Hamming distances of one query, uint64 (words,), to rows `start` and on of a database, uint64 (words, n).
+
+    They go into uint16 (m,), m <= n - start. Slices of one dimension keep the loops free of strides.
+    """
+    rows = database[0][start : start + len(distances)]
+    for row in range(len(distances)):
+        distances[row] = np.uint16(popcount(query[0] ^ rows[row]))
     for word in range(1, database.shape[0]):
-        for row in range(database.shape[1]):
-            distances[row] += np.uint16(popcount(query[word] ^ database[word, row]))
+        rows = database[word][start : start + len(distances)]
+        for row in range(len(distances)):
+            distances[row] += np.uint16(popcount(query[word] ^ rows[row]))
 
 
 @compiled
