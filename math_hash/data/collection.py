@@ -4,7 +4,6 @@ Each reader yields records in a fixed order; what it cannot use comes with the r
 """
 
 import csv
-import io
 import json
 import os
 import tarfile
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from math_hash.data.sources import read_lines, read_text
+from math_hash.data.sources import read_lines, stream_lines
 from math_hash.errors import InputError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
@@ -24,32 +23,51 @@ TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 class Record:
     """One row: the picture's path, its texts, its labels, and the place of its bytes where it lies in a tar file.
 
-    `labels` is None where nothing was said about them. `content` holds a picture that is no file at all. A record
-    with a `problem` is not usable.
+    `labels` is None where nothing was said about them. `content` holds a picture that is no file at all. `others` are
+    the table's further columns. A record with a `problem` is not usable.
     """
 
     where: str
+    id: str = ""
     image: str = ""
     texts: list[str] = field(default_factory=list)
     labels: list[str] | None = None
     member: tuple[int, int] = (-1, -1)
     content: bytes | None = None
+    others: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns or keys of a table, and the character between two labels."""
+    """Names of the columns or keys of a table, the character between two labels, and which one ("image" or "text")
+    no row may lack."""
 
     image: str = "image"
     text: str = "text"
     labels: str = "labels"
     separator: str = ","
+    id: str = "id"
+    needed: str = "image"
+
+    @property
+    def needed_column(self) -> str:
+        """Name of the column that must be there."""
+        return getattr(self, self.needed)
+
+    def checked(self, record: Record) -> Record:
+        """The record, with a problem where it lacks what is needed."""
+        if not record.problem and not (record.image if self.needed == "image" else record.texts):
+            record.problem = "has no picture" if self.needed == "image" else "has no text"
+        return record
 
     def record(self, where: str, values: dict[str, Any]) -> Record:
         """A row of a table; texts and labels may be lists already."""
         image = values.get(self.image)
-        record = Record(where, str(image or "").strip(), _as_list(values.get(self.text), None))
+        record = Record(where, str(values.get(self.id) or ""), str(image or "").strip())
+        record.texts = _as_list(values.get(self.text), None)
+        own = (self.id, self.image, self.text, self.labels, "")
+        record.others = {name: value for name, value in values.items() if name not in own and _is_scalar(value)}
         if values.get(self.labels) is not None:
             record.labels = _as_list(values[self.labels], self.separator) or None
         return record
@@ -70,13 +88,15 @@ def read_collection(source: Path, columns: Columns) -> tuple[Path, Iterator[Reco
     """
     if source.is_file() and source.suffix.lower() in TABLES:
         return source.parent, read_table(source, columns)
+    if source.is_file() and source.suffix.lower() == ".txt" and columns.needed == "text":
+        return source.parent, read_text_file(source)
     if source.is_file() and source.suffix.lower() == ".tar":
         return source.parent, read_tars([source], columns)
     if source.is_dir() and any((source / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
         return source, read_hugging_face(source, columns)
     if source.is_dir():
         shards = sorted(source.glob("*.tar"))
-        return source, read_tars(shards, columns) if shards else read_folder(source)
+        return source, read_tars(shards, columns) if shards else map(columns.checked, read_folder(source))
     forms = "a .csv, .tsv, .jsonl or .tar file, or a folder of pictures, of .tar files, or saved by datasets"
     raise InputError(f"{source}: {'is of no known form' if source.exists() else 'is not there'}; expected {forms}")
 
@@ -87,15 +107,14 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     Raises:
         InputError: the file is empty, or its heading lacks the image column.
     """
-    text = read_text(path)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from _json_lines(path, text, columns)
+        yield from _json_lines(path, columns)
         return
     csv.field_size_limit(1 << 27)
-    heading = text.split("\n", 1)[0]
+    heading = next(stream_lines(path), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="")
-    _require_column(path, columns.image, rows.fieldnames or [])
+    rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="")
+    _require_column(path, columns, rows.fieldnames or [])
     while True:
         where = f"{path}, line {rows.line_num + 1}"
         try:
@@ -105,12 +124,12 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
         except csv.Error as error:
             yield Record(where, problem=f"not a line of a table ({error})")
             continue
-        yield _checked(columns.record(where, row))
+        yield columns.checked(columns.record(where, row))
 
 
-def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Record]:
+def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
     known = False
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(stream_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -123,9 +142,18 @@ def _json_lines(path: Path, text: str, columns: Columns) -> Iterator[Record]:
             yield Record(where, problem="not a JSON object")
             continue
         if not known:
-            _require_column(path, columns.image, list(values))
+            _require_column(path, columns, list(values))
             known = True
-        yield _checked(columns.record(where, values))
+        yield columns.checked(columns.record(where, values))
+
+
+def read_text_file(path: Path) -> Iterator[Record]:
+    """One text a line; its number is the row's id."""
+    for number, line in enumerate(stream_lines(path), start=1):
+        text = " ".join(line.split())
+        yield Record(
+            f"{path}, line {number}", str(number), "", [text] if text else [], problem="" if text else "is empty"
+        )
 
 
 def read_folder(folder: Path) -> Iterator[Record]:
@@ -146,7 +174,8 @@ def read_folder(folder: Path) -> Iterator[Record]:
     for name in found:
         beside = (folder / name).with_suffix(".txt")
         texts = [line.strip() for line in read_lines(beside) if line.strip()] if beside.is_file() else []
-        yield Record(str(folder / name), name, texts, [Path(name).parts[0]] if classes else None)
+        labels = [Path(name).parts[0]] if classes else None
+        yield Record(str(folder / name), name, name, texts, labels)
 
 
 def read_tars(tars: Iterable[Path], columns: Columns) -> Iterator[Record]:
@@ -172,8 +201,8 @@ def _samples(tar: Path, archive: tarfile.TarFile, columns: Columns) -> Iterator[
         sample = os.path.join(os.path.dirname(member.name), stem)
         if sample != key:
             if record:
-                yield _checked(record)
-            key, record = sample, Record(f"{tar}/{sample}")
+                yield columns.checked(record)
+            key, record = sample, Record(f"{tar}/{sample}", sample)
         ending = ending.lower()
         if f".{ending}" in PICTURES:
             record.image, record.member = f"{tar.name}/{member.name}", (member.offset_data, member.size)
@@ -181,7 +210,7 @@ def _samples(tar: Path, archive: tarfile.TarFile, columns: Columns) -> Iterator[
             content = archive.extractfile(member).read().decode(errors="replace")
             _add_part(record, ending, content, columns)
     if record:
-        yield _checked(record)
+        yield columns.checked(record)
 
 
 def _add_part(record: Record, ending: str, content: str, columns: Columns) -> None:
@@ -214,7 +243,7 @@ def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
         raise InputError(f"{folder}: cannot be read as a saved dataset ({str(error).splitlines()[0]})") from error
     parts = loaded if isinstance(loaded, dict) else {"": loaded}
     for name, part in parts.items():
-        _require_column(folder, columns.image, part.column_names)
+        _require_column(folder, columns, part.column_names)
         names = _class_names(part.features.get(columns.labels))
         part = part.cast_column(columns.image, datasets.Image(decode=False))
         for row, values in enumerate(part):
@@ -222,8 +251,9 @@ def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
             if names and values.get(columns.labels) is not None:
                 values[columns.labels] = [names(value) for value in _as_list(values[columns.labels], None)]
             record = columns.record(f"{folder}{'/' if name else ''}{name}, row {row}", {**values, columns.image: ""})
-            record.image, record.content = str(image.get("path") or f"{name}{row}.jpg"), image.get("bytes")
-            yield record if image else Record(record.where, problem="has no picture")
+            if image:
+                record.image, record.content = str(image.get("path") or f"{name}{row}.jpg"), image.get("bytes")
+            yield columns.checked(record)
 
 
 def _class_names(feature: Any) -> Callable[[str], str] | None:
@@ -232,16 +262,16 @@ def _class_names(feature: Any) -> Callable[[str], str] | None:
     return (lambda value: feature.int2str(int(value))) if hasattr(feature, "int2str") else None
 
 
-def _require_column(path: Path, column: str, found: Iterable[str]) -> None:
-    if column not in found:
+def _require_column(path: Path, columns: Columns, found: Iterable[str]) -> None:
+    if columns.needed_column not in found:
         listing = ", ".join(name for name in found if name) or "nothing"
-        raise InputError(f"{path}: has no column {column!r}, but {listing}; name it with --image-column")
+        raise InputError(
+            f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with --{columns.needed}-column"
+        )
 
 
-def _checked(record: Record) -> Record:
-    if not record.image and not record.problem:
-        record.problem = "has no picture"
-    return record
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) and value == value
 
 
 def _as_list(value: Any, separator: str | None) -> list[str]:

@@ -70,13 +70,25 @@ class DatasetFolder:
         return self._inside_root(row, self.images[row])
 
     def _inside_root(self, row: int, name: str) -> Path:
-        if os.path.isabs(name):
-            return Path(name)
-        root = os.path.normpath(self.image_root)
-        path = os.path.normpath(os.path.join(root, name))
-        if os.path.commonpath([os.path.abspath(root), os.path.abspath(path)]) != os.path.abspath(root):
-            raise InputError(f"{self.path}, row {row}: image path {name!r} leads out of the image root {root}")
-        return Path(path)
+        try:
+            return inside_root(self.image_root, name)
+        except InputError as error:
+            raise InputError(f"{self.path}, row {row}: {error}") from error
+
+
+def inside_root(root: str | Path, name: str) -> Path:
+    """The path of a picture: `name` where that is absolute, else it starts from `root`.
+
+    Raises:
+        InputError: a relative path leads out of the image root.
+    """
+    if os.path.isabs(name):
+        return Path(name)
+    root = os.path.normpath(root)
+    path = os.path.normpath(os.path.join(root, name))
+    if os.path.commonpath([os.path.abspath(root), os.path.abspath(path)]) != os.path.abspath(root):
+        raise InputError(f"image path {name!r} leads out of the image root {root}")
+    return Path(path)
 
 
 def read_dataset(

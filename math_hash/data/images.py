@@ -40,7 +40,7 @@ class TarMember(NamedTuple):
         return cls(Path(f"{tar}.tar"), name, offset, size)
 
 
-ImageFile = str | Path | TarMember
+ImageFile = str | Path | TarMember | io.BytesIO
 
 
 def open_image(source: ImageFile) -> Image.Image:
@@ -53,7 +53,7 @@ def open_image(source: ImageFile) -> Image.Image:
         InputError: the file is missing, damaged, not a picture, or larger than Pillow's limit on pixels.
     """
     try:
-        return _decode(source if isinstance(source, str | Path) else io.BytesIO(_content(source)))
+        return _decode(io.BytesIO(_content(source)) if isinstance(source, TarMember) else source)
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such picture; check --image-root") from error
     except _DECODE_ERRORS as error:

@@ -1,6 +1,6 @@
 """What the tools that build datasets share: reading list files and finding pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,25 @@ def _decode_line(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("cp1252", errors="replace")
+
+
+def stream_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file one at a time, each with LF at its end; decoded as `read_text` does it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                yield from read_text(path).splitlines(keepends=True)
+                return
+            file.seek(0)
+            for number, line in enumerate(file):
+                text = _decode_line(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
+                yield text.replace("\r\n", "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_lines(path: str | Path) -> list[str]:
