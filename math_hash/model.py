@@ -1,6 +1,8 @@
 """A trained model: an encoder and a hash head that turn images and texts into codes."""
 
+import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +16,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from math_hash.codes import binarize, pack
-from math_hash.data.images import open_image
+from math_hash.data.images import ImageTransform, open_image
 from math_hash.data.pairs import to_device
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder
 from math_hash.errors import InputError
-from math_hash.files import write_bytes, write_text
+from math_hash.files import read_json, write_bytes, write_text
 from math_hash.methods import METHODS, Method
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,123 @@ class ModelConfig:
     format: int = 1
 
 
-class HashModel(nn.Module):
+class CodeModel(ABC):
+    """Whatever turns images and texts into codes: `HashModel`, or a model in another format.
+
+    Attributes:
+        k_bits: length of the codes that it gives.
+        method: name of the method.
+        max_words: tokens that a text is cut to.
+        results: what its evaluation found, as in a run's `results.json`; None where that is not known.
+    """
+
+    k_bits: int
+    method: str
+    max_words: int
+    results: dict[str, Any] | None = None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What names this model and no other one; its codes compare with each other only."""
+
+    @property
+    @abstractmethod
+    def image_transform(self) -> ImageTransform:
+        """How a picture becomes input of `hash_image`."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @abstractmethod
+    def hash_image(self, images: Any) -> Tensor:
+        """Continuous codes (b, k) of transformed pictures, float (b, 3, resolution, resolution)."""
+
+    @abstractmethod
+    def hash_text(self, texts: Any) -> Tensor:
+        """Continuous codes (b, k) of token ids, int64 (b, max_words)."""
+
+    @property
+    def kept_bit_order(self) -> list[int]:
+        """Places in its codes from the most to the least significant bit, as far as these were ranked."""
+        return list(range(self.k_bits))
+
+    @staticmethod
+    def tokenize(texts: list[str], max_words: int) -> Tensor:
+        """Token ids, int64 (n, max_words), as CLIP's text tower reads them."""
+        return ClipEncoder.tokenize(texts, max_words)
+
+    def to(self, device: torch.device | str) -> "CodeModel":
+        """Move it to a device, where it can be moved."""
+        return self
+
+    def eval(self) -> "CodeModel":
+        """Make it ready for encoding."""
+        return self
+
+    def encode_image(
+        self,
+        images: Sequence[Image.Image | str | Path] | Tensor,
+        batch_size: int = 64,
+        output: str = "packed",
+    ) -> np.ndarray:
+        """Codes of images, which need no texts beside them.
+
+        Args:
+            images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
+                that is already resized and normalised.
+            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
+
+        Raises:
+            InputError: a picture cannot be read, the tensor is of another form, the model takes stored features only,
+                or `output` is unknown.
+        """
+        transform = self.image_transform
+
+        def pixels(chunk) -> Tensor:
+            if isinstance(chunk, Tensor):
+                return _as_pixels(chunk, transform)
+            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
+            return torch.stack([transform(image.convert("RGB")) for image in opened])
+
+        if isinstance(images, str | Path | Image.Image):
+            raise InputError("encode_image: expected a list of images, found a single one; write [image]")
+        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: str = "packed") -> np.ndarray:
+        """Codes of texts, which need no images beside them. `output` as in `encode_image`.
+
+        Raises:
+            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
+        """
+        tokenize = self.tokenize
+        if isinstance(texts, str):
+            raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
+        return self._encode(
+            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
+        )
+
+    def _encode(self, items, batch_size: int, output: str, hash_batch) -> np.ndarray:
+        if output not in ("packed", "bits", "continuous"):
+            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
+        was_training = getattr(self, "training", False)
+        self.eval()
+        try:
+            with torch.inference_mode():
+                batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+        finally:
+            if was_training:
+                self.train()
+        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
+        if output == "continuous":
+            return continuous
+        bits = binarize(continuous)
+        return bits if output == "bits" else pack(bits)
+
+
+class HashModel(nn.Module, CodeModel):
     """An encoder and a method's head.
 
     Attributes:
@@ -75,48 +193,6 @@ class HashModel(nn.Module):
             raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; choose from 1 to that")
         self.k_bits = bits
         return self
-
-    def encode_image(
-        self,
-        images: Sequence[Image.Image | str | Path] | Tensor,
-        batch_size: int = 64,
-        output: str = "packed",
-    ) -> np.ndarray:
-        """Codes of images, which need no texts beside them.
-
-        Args:
-            images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
-                that is already resized and normalised.
-            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
-
-        Raises:
-            InputError: a picture cannot be read, the tensor is of another form, the model takes stored features only,
-                or `output` is unknown.
-        """
-        transform = self._clip.image_transform
-
-        def pixels(chunk) -> Tensor:
-            if isinstance(chunk, Tensor):
-                return _as_pixels(chunk, transform)
-            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
-            return torch.stack([transform(image.convert("RGB")) for image in opened])
-
-        if isinstance(images, str | Path | Image.Image):
-            raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
-
-    def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: str = "packed") -> np.ndarray:
-        """Codes of texts, which need no images beside them. `output` as in `encode_image`.
-
-        Raises:
-            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
-        """
-        tokenize = self._clip.tokenize
-        if isinstance(texts, str):
-            raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode(
-            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
-        )
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
@@ -164,29 +240,34 @@ class HashModel(nn.Module):
         """
         folder = Path(folder)
         write_text(folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
+        if self.results:
+            write_text(folder / RESULTS, json.dumps(self.results, indent=2) + "\n")
         write_bytes(folder / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()}))
 
     @property
-    def _clip(self) -> ClipEncoder:
+    def image_transform(self) -> ImageTransform:
+        """See `CodeModel.image_transform`.
+
+        Raises:
+            InputError: the model takes stored features and no pictures.
+        """
         if not isinstance(self.encoder, ClipEncoder):
             raise InputError("this model was trained on stored features and has no encoder for pictures or texts")
-        return self.encoder
+        return self.encoder.image_transform
 
-    def _encode(self, items, batch_size: int, output: str, hash_batch) -> np.ndarray:
-        if output not in ("packed", "bits", "continuous"):
-            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
-        finally:
-            self.train(was_training)
-        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
-        if output == "continuous":
-            return continuous
-        bits = binarize(continuous)
-        return bits if output == "bits" else pack(bits)
+    @property
+    def kept_bit_order(self) -> list[int]:
+        """See `CodeModel.kept_bit_order`."""
+        return self.bit_order.tolist() if self.k_bits == self.head.k_bits else super().kept_bit_order
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its configuration and its weights; where it keeps some bits only, their number follows."""
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return kept_fingerprint(digest.hexdigest(), self.k_bits if self.k_bits < self.head.k_bits else None)
 
 
 def read_saved(folder: str | Path) -> HashModel:
@@ -215,7 +296,14 @@ def read_saved(folder: str | Path) -> HashModel:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / WEIGHTS}: missing, damaged or of another model ({reason})") from error
+    if (folder / RESULTS).is_file():
+        model.results = read_json(folder / RESULTS)
     return model.eval()
+
+
+def kept_fingerprint(fingerprint: str, bits: int | None) -> str:
+    """The fingerprint of a model that keeps its `bits` most significant bits; None: all of them."""
+    return fingerprint if bits is None else f"{fingerprint.partition(':')[0]}:{bits}"
 
 
 def _as_pixels(images: Tensor, transform) -> Tensor:
