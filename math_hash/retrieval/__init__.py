@@ -1,1 +1,5 @@
-"""Using a trained model's codes to find things."""
+"""Using a trained model's codes to find things: encode a collection, index its codes, search, serve."""
+
+from math_hash.retrieval.index import Index, Neighbors, open_index
+
+__all__ = ["Index", "Neighbors", "open_index"]

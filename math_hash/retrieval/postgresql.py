@@ -1,0 +1,199 @@
+"""Codes beside the data they belong to: a PostgreSQL table with pgvector's `bit(k)` and its Hamming distance `<~>`."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from math_hash.codes import unpack
+from math_hash.errors import InputError
+from math_hash.retrieval.index import Id, Index, Neighbors, uri_options
+
+_OPTIONS = {"table": str, "engine": str, "nlist": int, "nprobe": int}
+
+
+class PostgreSQLIndex(Index):
+    """`postgresql://user:password@host:5432/database?table=codes&engine=exact`. See `open_index`.
+
+    engine is exact (a scan) or ivf (pgvector's IVFFlat over `bit_hamming_ops`, built by `save`, with nlist and nprobe).
+    The table has columns id, code, metadata (jsonb) and position (order of insertion), and is made when the first rows
+    come, since their ids decide its key. What describes it stands in its comment.
+    """
+
+    def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
+        address, options = uri_options(uri, _OPTIONS, keep_others=True)  # the others are libpq's
+        self.table, self._engine = options.get("table", "codes"), options.get("engine", "exact")
+        shown = urlsplit(re.sub("//([^/@:]*):[^/@]*@", r"//\1@", address))  # without the password
+        self.uri = f"postgresql://{shown.netloc}{shown.path}?table={self.table}"
+        self._nlist, self._nprobe = options.get("nlist"), options.get("nprobe", 8)
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", self.table):
+            raise InputError(f"{self.uri}: table={self.table}; expected small letters, digits and _")
+        if self._engine not in ("exact", "ivf"):
+            raise InputError(f"{self.uri}: engine={self._engine}; expected exact or ivf")
+        try:
+            import psycopg
+        except ImportError as error:
+            raise InputError(f"{self.uri}: needs `pip install 'math_hash[postgresql]'`") from error
+        self._psycopg = psycopg
+        try:
+            self._connection = psycopg.connect(address, connect_timeout=10, autocommit=True)
+        except psycopg.Error as error:
+            raise InputError(
+                f"{self.uri}: PostgreSQL does not answer ({_line(error)}); is it running there?"
+            ) from error
+        self.k_bits, self.model, self._kind = k_bits, model, None
+        try:
+            self._read_facts(create)
+        except InputError:
+            self._connection.close()
+            raise
+
+    def _read_facts(self, create: bool) -> None:
+        with self._errors():
+            comment = self._connection.execute(
+                "SELECT obj_description(to_regclass(%s)), to_regclass(%s)", [self.table] * 2
+            )
+            text, there = comment.fetchone()
+        if there is None:
+            if not create or self.k_bits is None:
+                raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
+            return
+        try:
+            facts = json.loads(text)
+            self.k_bits, self.model, self._kind = int(facts["k_bits"]), facts["model"], facts["ids"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.uri}: a table that math_hash did not make; name another with ?table=") from error
+
+    def _make(self, kind: str) -> None:
+        facts = json.dumps({"k_bits": self.k_bits, "model": self.model, "ids": kind})
+        self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        self._connection.execute(
+            f"CREATE TABLE {self.table} (id {'bigint' if kind == 'int' else 'text'} PRIMARY KEY, "
+            f"code bit({self.k_bits}) NOT NULL, metadata jsonb NOT NULL, position bigserial)"
+        )
+        self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
+        self._kind = kind
+
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
+        kind = type(ids[0]).__name__
+        if self._kind not in (None, kind):
+            raise InputError(f"{self.uri}: its ids are {self._kind}, these are {kind}; expected one kind an index")
+        is_new = self._kind is None
+        try:
+            with self._errors(), self._connection.transaction():
+                if is_new:
+                    self._make(kind)
+                copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
+                with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
+                    for place, (found, bits) in enumerate(zip(ids, self._as_text(codes), strict=True)):
+                        about = dict(metadata[place] or {}) if metadata is not None else {}
+                        rows.write_row((found, bits, json.dumps(about, ensure_ascii=False)))
+        except InputError:
+            if is_new:
+                self._kind = None
+            raise
+
+    def delete(self, ids: Sequence[Id]) -> int:
+        """See `Index.delete`."""
+        if self._kind is None:
+            return 0
+        with self._errors():
+            query = f"DELETE FROM {self.table} WHERE id = ANY(%s)"
+            return self._connection.execute(query, [self._of_kind(ids)]).rowcount
+
+    def rows(self, ids: Sequence[Id]) -> list[tuple[np.ndarray, dict] | None]:
+        """See `Index.rows`."""
+        if self._kind is None:
+            return [None] * len(ids)
+        with self._errors():
+            query = f"SELECT id, code::text, metadata FROM {self.table} WHERE id = ANY(%s)"
+            found = {row[0]: row[1:] for row in self._connection.execute(query, [self._of_kind(ids)])}
+        return [
+            (np.packbits(np.frombuffer(found[i][0].encode(), np.uint8) == ord("1")), found[i][1])
+            if i in found
+            else None
+            for i in ids
+        ]
+
+    def _of_kind(self, ids: Sequence[Id]) -> list[Id]:
+        ids = [found.item() if isinstance(found, np.generic) else found for found in ids]
+        return [found for found in ids if type(found).__name__ == self._kind]
+
+    def __len__(self) -> int:
+        if self._kind is None:
+            return 0
+        with self._errors():
+            return self._connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()[0]
+
+    def save(self) -> None:
+        """With engine=ivf, build the approximate index over all rows."""
+        if self._engine == "ivf" and self._kind is not None:
+            lists = self._nlist or max(1, int(len(self) ** 0.5))
+            with self._errors(), self._connection.transaction():
+                self._connection.execute(f"DROP INDEX IF EXISTS {self.table}_code")
+                self._connection.execute(
+                    f"CREATE INDEX {self.table}_code ON {self.table} USING ivfflat (code bit_hamming_ops) "
+                    f"WITH (lists = {lists})"
+                )
+        elif self._kind is not None:
+            with self._errors():
+                self._connection.execute(f"ANALYZE {self.table}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
+        # a second sorting key, and the approximate index cannot be used
+        order = "distance" if self._engine == "ivf" else "distance, position"
+        return self._find(codes, where, "", (), f"ORDER BY {order} LIMIT {int(top_k)}")
+
+    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
+        return self._find(
+            codes, where, f"code <~> %s::bit({self.k_bits}) <= %s", (radius,), "ORDER BY distance, position"
+        )
+
+    def _find(self, codes: np.ndarray, where, near: str, values: tuple, order: str) -> list[Neighbors]:
+        if self._kind is None:
+            return [Neighbors(np.empty(0, np.int64), np.empty(0, np.int64))] * len(codes)
+        clauses, filters = ["true"], []
+        for name, value in (where or {}).items():
+            clauses.append("metadata -> %s @> %s::jsonb")
+            filters += [name, json.dumps(value)]
+        if near:
+            clauses.append(near)
+        query = (
+            f"SELECT id, code <~> %s::bit({self.k_bits}) AS distance FROM {self.table} "
+            f"WHERE {' AND '.join(clauses)} {order}"
+        )
+        results = []
+        with self._errors(), self._connection.transaction():
+            if self._engine == "ivf":
+                self._connection.execute(f"SET LOCAL ivfflat.probes = {int(self._nprobe)}")
+            for bits in self._as_text(codes):
+                found = self._connection.execute(query, [bits, *filters, *((bits, *values) if near else ())]).fetchall()
+                ids = np.array([row[0] for row in found], np.int64 if self._kind == "int" or not found else None)
+                results.append(Neighbors(ids, np.array([row[1] for row in found], np.int64)))
+        return results
+
+    def _as_text(self, codes: np.ndarray) -> list[str]:
+        digits = np.where(unpack(codes, self.k_bits), np.uint8(ord("1")), np.uint8(ord("0")))
+        return [row.tobytes().decode() for row in digits]
+
+    @contextmanager
+    def _errors(self):
+        try:
+            yield
+        except self._psycopg.errors.UniqueViolation as error:
+            found = re.search(r"\(id\)=\((.*)\)", str(error))
+            raise InputError(f"{self.uri}: id {found and found[1]} is there already; delete it first") from error
+        except self._psycopg.Error as error:
+            raise InputError(f"{self.uri}: PostgreSQL refuses ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
