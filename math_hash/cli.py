@@ -10,6 +10,7 @@ from pathlib import Path
 from math_hash.config import Config, add_flags, flag_of, make_config
 from math_hash.errors import InputError, exit_code
 from math_hash.files import read_json, sha256, write_text
+from math_hash.retrieval.commands import add_commands
 
 _TRAIN_HELP = """\
 Train a model on a dataset and evaluate it. A first run that needs no download:
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_dataset_commands(commands)
     _add_encode_features(commands)
     _add_benchmark(commands)
+    add_commands(commands)
     flags = vars(parser.parse_args(arguments))
     handler = flags.pop("handler")
     return exit_code(lambda: handler(flags))

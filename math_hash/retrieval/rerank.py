@@ -1,0 +1,48 @@
+"""A second look at candidates: found by Hamming distance, ordered by the cosine of continuous codes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from math_hash.errors import InputError
+from math_hash.retrieval.encode import CodesFolder
+from math_hash.retrieval.index import Id, Neighbors
+
+
+class Reranker:
+    """Continuous codes of a collection, by id; they stay on the disk.
+
+    Raises:
+        InputError: the folder was encoded without `--continuous`.
+    """
+
+    def __init__(self, folder: CodesFolder):
+        if folder.continuous is None:
+            raise InputError(f"{folder.path}: holds no continuous codes; encode with --continuous")
+        self.continuous = folder.continuous
+        self._place = {found: place for place, (found, _) in enumerate(folder.rows())}
+
+    def __call__(self, queries: np.ndarray, candidates: Sequence[Neighbors], top_k: int) -> list[Neighbors]:
+        """The first `top_k` candidates of each query by cosine, the nearest first; Hamming distances stay beside them.
+
+        Args:
+            queries: continuous codes, float (q, k).
+            candidates: of each query, as `Index.search` gives them.
+
+        Raises:
+            InputError: a candidate is not in the folder.
+        """
+        return [self._rerank(query, found, top_k) for query, found in zip(np.asarray(queries), candidates, strict=True)]
+
+    def _rerank(self, query: np.ndarray, found: Neighbors, top_k: int) -> Neighbors:
+        codes = np.array([self._code(name) for name in found.ids.tolist()], np.float32).reshape(len(found), -1)
+        cosine = (codes @ query.astype(np.float32)) / np.maximum(np.linalg.norm(codes, axis=1), 1e-12)
+        order = np.argsort(-cosine, kind="stable")[:top_k]
+        return Neighbors(found.ids[order], found.distances[order])
+
+    def _code(self, name: Id) -> np.ndarray:
+        if name not in self._place:
+            raise InputError(
+                f"id {name!r}: in the index, but not among the codes to rerank with; give the folder it is from"
+            )
+        return self.continuous[self._place[name]]

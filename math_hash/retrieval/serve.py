@@ -1,0 +1,451 @@
+"""A search server: a JSON interface (FastAPI), and a page for people.
+
+The model and the index work in one thread behind a bounded queue: what does not fit is refused at once with 503, so
+that an overloaded server stays as quick as it can be. Uploads are bounded in bytes and in pixels. Pictures are served
+by the id of a row, and only from the collection's folder.
+"""
+
+import asyncio
+import hmac
+import io
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from fastapi import Depends, FastAPI, File, Form, HTTPException, Query, Request, UploadFile
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from math_hash.data.images import TarMember, open_image
+from math_hash.errors import InputError
+from math_hash.model import CodeModel
+from math_hash.retrieval.index import LONGEST_ID, Index
+
+LONGEST_TEXT = 10_000  # characters; encoders read far fewer
+MOST_RESULTS = 1000
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1", "testserver"}
+
+Value = Annotated[str, Field(max_length=1000)] | bool | Annotated[int, Field(ge=-(2**53), le=2**53)] | float
+TopK = Annotated[int, Field(ge=1, le=MOST_RESULTS, description="how many results")]
+Radius = Annotated[int | None, Field(ge=0, le=4096, description="only rows within this Hamming distance")]
+RowId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
+
+
+class Wanted(BaseModel):
+    """What every search may say."""
+
+    model_config = ConfigDict(extra="forbid")
+    top_k: TopK = 20
+    radius: Radius = None
+    where: dict[str, Value] = Field(default={}, max_length=16, description="metadata that results must have")
+
+
+class TextQuery(Wanted):
+    """Search by words."""
+
+    text: str = Field(min_length=1, max_length=LONGEST_TEXT)
+
+
+class CodeQuery(Wanted):
+    """Search by a packed code in hexadecimal digits."""
+
+    code: str = Field(pattern="^([0-9a-fA-F]{2})+$", max_length=8192)
+
+
+class IdQuery(Wanted):
+    """Search by a row that is in the index."""
+
+    id: RowId
+
+
+class Result(BaseModel):
+    """A row found."""
+
+    id: str | int
+    distance: int
+    metadata: dict[str, Any]
+
+
+class Found(BaseModel):
+    """Rows found, nearest first."""
+
+    results: list[Result]
+    seconds: float
+
+
+class Busy(Exception):
+    """The queue is full."""
+
+
+class Worker:
+    """One thread for the model and the index, behind a queue of bounded length."""
+
+    def __init__(self, queue: int, seconds: float):
+        self.queue, self.seconds, self.waiting = queue, seconds, 0
+        self._pool, self._lock = ThreadPoolExecutor(1), threading.Lock()
+
+    async def run(self, job: Callable[[], Any]) -> Any:
+        """The job's result.
+
+        Raises:
+            Busy: the queue is full.
+            TimeoutError: it took too long.
+        """
+        with self._lock:
+            if self.waiting >= self.queue:
+                raise Busy
+            self.waiting += 1
+
+        def task():
+            try:
+                return job()
+            finally:
+                with self._lock:
+                    self.waiting -= 1
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool, task)
+        return await asyncio.wait_for(asyncio.shield(future), self.seconds)
+
+
+class Gate:
+    """Before any request is read: whose it is, how large it may be, how long it may take; and what is counted."""
+
+    def __init__(self, app, token: str, is_public: bool, max_bytes: int, seconds: float, counts: Counter):
+        self.app, self.token, self.is_public = app, token, is_public
+        self.max_bytes, self.seconds, self.counts = max_bytes, seconds, counts
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status, size = time.perf_counter(), [0], 0
+
+        async def counted_send(message):
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+            await send(message)
+
+        async def bounded_receive():
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self.max_bytes:
+                raise HTTPException(413, f"the request has more than {self.max_bytes} bytes")
+            return message
+
+        refused = self._refusal(scope)
+        try:
+            if refused:
+                await refused(scope, receive, counted_send)
+            else:
+                await asyncio.wait_for(self.app(scope, bounded_receive, counted_send), self.seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            if not status[0]:
+                await _problem(504, f"no answer within {self.seconds:g} seconds")(scope, receive, counted_send)
+        finally:
+            self.counts["requests", scope["method"], str(status[0] or 500)] += 1
+            self.counts["seconds"] += time.perf_counter() - start
+
+    def _refusal(self, scope) -> Response | None:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if not self.is_public and name.lower() not in _LOOPBACK:  # another site's page that points its name here
+            return _problem(403, "this server answers on this machine only")
+        if not headers.get(b"content-length", b"0").isdigit():
+            return _problem(400, "Content-Length is no number")
+        if int(headers.get(b"content-length", b"0")) > self.max_bytes:
+            return _problem(413, f"the request has more than {self.max_bytes} bytes")
+        writes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith("/rows")
+        open_path = scope["path"] in ("/", "/health") or scope["path"] == "/favicon.ico"
+        if writes and not self.token:
+            return _problem(403, "this server is for reading; start it with --token to add and delete")
+        if (writes or (self.is_public and not open_path)) and not self._is_known(headers, scope):
+            return _problem(401, "expected the header 'Authorization: Bearer TOKEN'")
+        return None
+
+    def _is_known(self, headers: Mapping[bytes, bytes], scope) -> bool:
+        return hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self.token.encode())
+
+
+def make_app(
+    index: Index,
+    model: CodeModel,
+    images: str | os.PathLike | None = None,
+    *,
+    token: str = "",
+    is_public: bool = False,
+    max_bytes: int = 20_000_000,
+    max_pixels: int = 50_000_000,
+    queue: int = 32,
+    seconds: float = 30.0,
+) -> FastAPI:
+    """The server as an ASGI application.
+
+    Args:
+        index: what it searches.
+        model: what encodes texts and pictures.
+        images: folder of the collection's pictures; None: it serves none.
+        token: needed for adding and deleting, and for all but the page where `is_public`; "": no row is changed.
+        is_public: it listens beyond this machine.
+        max_bytes, max_pixels: of an upload.
+        queue: requests that may wait for the model.
+        seconds: after which a request is given up.
+
+    Raises:
+        InputError: model and index do not belong together, or a public server has no token.
+    """
+    if model.k_bits != index.k_bits:
+        raise InputError(
+            f"{index.uri}: holds codes of {index.k_bits} bits, the model makes {model.k_bits}; use its own model"
+        )
+    index.require_model(model.fingerprint)
+    if is_public and not token:
+        raise InputError("--host: listening beyond this machine needs --token")
+    root = None if images is None else Path(images).resolve()
+    worker, counts = Worker(queue, seconds), Counter()
+    about = "Search pictures and texts by the Hamming distance of their codes."
+    app = FastAPI(title="math_hash", description=about, version="1", docs_url=None, redoc_url=None)
+    app.add_middleware(Gate, token=token, is_public=is_public, max_bytes=max_bytes, seconds=seconds + 5, counts=counts)
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    refusals = {code: {"description": text} for code, text in _REFUSALS.items()}
+
+    @app.exception_handler(InputError)
+    async def on_input_error(request: Request, error: InputError):
+        return _problem(400, " ".join(str(error).split()))
+
+    @app.exception_handler(UnicodeError)
+    @app.exception_handler(OverflowError)
+    async def on_odd_value(request: Request, error: Exception):
+        return _problem(400, "a value is no valid text or number")
+
+    @app.exception_handler(Busy)
+    async def on_busy(request: Request, error: Busy):
+        return _problem(503, "too many requests at once; try again in a second", {"Retry-After": "1"})
+
+    @app.exception_handler(TimeoutError)
+    @app.exception_handler(asyncio.TimeoutError)
+    async def on_timeout(request: Request, error: Exception):
+        return _problem(504, f"no answer within {seconds:g} seconds")
+
+    async def search(code_of: Callable[[], np.ndarray], wanted: Wanted) -> Found:
+        start = time.perf_counter()
+
+        def job() -> list[Result]:
+            code = code_of()
+            if wanted.radius is None:
+                found = index.search(code, wanted.top_k, wanted.where)[0]
+            else:
+                found = index.search_radius(code, wanted.radius, wanted.where)[0]
+            ids = found.ids[: wanted.top_k].tolist()
+            rows = zip(ids, found.distances.tolist(), index.rows(ids), strict=False)
+            return [Result(id=i, distance=d, metadata=row[1]) for i, d, row in rows if row]
+
+        return Found(results=await worker.run(job), seconds=time.perf_counter() - start)
+
+    def encode(kind: str, content: Any) -> np.ndarray:
+        with torch.inference_mode():
+            return model.encode_text([content]) if kind == "text" else model.encode_image([content])
+
+    def row_of(name: str):
+        for known in (name, *([int(name)] if name.lstrip("-").isdecimal() and len(name) < 19 else [])):
+            if (row := index.rows([known])[0]) is not None:
+                return known, row
+        raise HTTPException(404, "no row has that id")
+
+    def from_parameters(
+        top_k: Annotated[int, Query(ge=1, le=MOST_RESULTS)] = 20,
+        radius: Annotated[int | None, Query(ge=0, le=4096)] = None,
+        where: Annotated[str, Query(max_length=4000, description="a JSON object")] = "{}",
+    ) -> Wanted:
+        try:
+            return Wanted(top_k=top_k, radius=radius, where=json.loads(where))
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(422, "where: expected a JSON object of names and values") from error
+
+    def picture(content: bytes) -> Image.Image:
+        try:
+            with Image.open(io.BytesIO(content)) as header:
+                pixels = header.width * header.height
+        except Exception as error:  # Pillow raises many kinds on what is no picture
+            raise HTTPException(415, "the upload is no picture that can be read") from error
+        if pixels > max_pixels:
+            raise HTTPException(413, f"the picture has {pixels} pixels; at most {max_pixels} are taken")
+        try:
+            return open_image(io.BytesIO(content))
+        except InputError as error:
+            raise HTTPException(415, "the upload is no picture that can be read") from error
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show_page():
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"})
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon():
+        return Response(status_code=204)
+
+    @app.post("/search/text", responses=refusals)
+    async def search_text(query: TextQuery) -> Found:
+        """Rows nearest to words."""
+        return await search(lambda: encode("text", query.text), query)
+
+    @app.post("/search/image", responses=refusals)
+    async def search_image(
+        file: Annotated[UploadFile, File()], wanted: Annotated[Wanted, Depends(from_parameters)]
+    ) -> Found:
+        """Rows nearest to an uploaded picture."""
+        content = await file.read()
+        return await search(lambda: encode("image", picture(content)), wanted)
+
+    @app.post("/search/id", responses=refusals)
+    async def search_id(query: IdQuery) -> Found:
+        """Rows nearest to a row of the index."""
+        return await search(lambda: row_of(query.id)[1][0][None], query)
+
+    @app.post("/search/code", responses=refusals)
+    async def search_code(query: CodeQuery) -> Found:
+        """Rows nearest to a code."""
+        code = np.frombuffer(bytes.fromhex(query.code), np.uint8)[None]
+        return await search(lambda: code, query)
+
+    @app.post("/rows", status_code=201, responses=refusals)
+    async def add(
+        id: Annotated[RowId, Form()],
+        metadata: Annotated[str, Form(max_length=100_000, description="a JSON object")] = "{}",
+        text: Annotated[str | None, Form(min_length=1, max_length=LONGEST_TEXT)] = None,
+        file: Annotated[UploadFile | None, File()] = None,
+    ) -> dict[str, int]:
+        """Add a row: the code of a text or of a picture. The picture itself is not kept."""
+        if (text is None) == (file is None):
+            raise HTTPException(422, "expected a text or a file, one of them")
+        try:
+            about = json.loads(metadata)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(422, "metadata: expected a JSON object") from error
+        if not isinstance(about, dict):
+            raise HTTPException(422, "metadata: expected a JSON object")
+        content = await file.read() if file else None
+
+        def job() -> int:
+            code = encode("text", text) if file is None else encode("image", picture(content))
+            known = index.rows([id])[0]
+            if known is not None:
+                raise HTTPException(409, "a row has that id already; delete it first")
+            index.add([int(id) if ids_are_numbers(id) else id], code, [about])
+            return len(index)
+
+        return {"count": await worker.run(job)}
+
+    def ids_are_numbers(name: str) -> bool:
+        """Whether an id that looks like a number is one here."""
+        if not (name.lstrip("-").isdecimal() and len(name) < 19) or not len(index):
+            return False
+        first = index.search(np.zeros((1, -(-index.k_bits // 8)), np.uint8), 1)[0]
+        return first.ids.dtype.kind == "i"
+
+    @app.delete("/rows", responses=refusals)
+    async def delete(id: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)]) -> dict[str, int]:
+        """Remove a row."""
+
+        def job() -> int:
+            index.delete([row_of(id)[0]])
+            return len(index)
+
+        return {"count": await worker.run(job)}
+
+    @app.get("/rows", responses=refusals)
+    async def show_row(id: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)]) -> dict[str, Any]:
+        """A row's metadata and code."""
+        found, (code, about) = await worker.run(lambda: row_of(id))
+        return {"id": found, "code": code.tobytes().hex(), "metadata": about}
+
+    @app.get("/image", response_class=Response, responses={**refusals, 200: {"content": {"image/jpeg": {}}}})
+    async def show_image(
+        id: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)],
+        size: Annotated[int, Query(ge=16, le=2048, description="longest side, in pixels")] = 320,
+    ):
+        """The picture of a row, made smaller."""
+        _, (_, about) = await worker.run(lambda: row_of(id))
+        path = _inside(root, about.get("image"))
+        if path is None:
+            raise HTTPException(404, "that row has no picture here")
+
+        def shrink() -> bytes:
+            source = TarMember.of(path, *about["member"]) if about.get("member") else path
+            image = open_image(source)
+            image.thumbnail((size, size))
+            buffer = io.BytesIO()
+            image.save(buffer, "jpeg", quality=85)
+            return buffer.getvalue()
+
+        try:
+            content = await asyncio.to_thread(shrink)
+        except (InputError, TypeError) as error:
+            raise HTTPException(404, "the picture of that row cannot be read") from error
+        return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Whether it works, and what it holds."""
+        rows = await worker.run(lambda: len(index))
+        return {
+            "status": "ok", "rows": rows, "k_bits": index.k_bits, "method": model.method, "pictures": root is not None,
+            "token": is_public,
+        }  # fmt: skip
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> str:
+        """Counters in the text form of Prometheus."""
+        lines = [
+            f'math_hash_requests_total{{method="{key[1]}",status="{key[2]}"}} {value}'
+            for key, value in sorted(counts.items(), key=str)
+            if key != "seconds"
+        ]
+        lines.append(f"math_hash_request_seconds_total {counts['seconds']:.6f}")
+        lines.append(f"math_hash_waiting {worker.waiting}")
+        return "\n".join(lines) + "\n"
+
+    return app
+
+
+_POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' blob: data:"
+_REFUSALS = {
+    400: "a value cannot be used", 401: "no or a wrong token", 403: "not allowed here", 404: "no such row",
+    409: "the id is taken", 413: "too large", 415: "no readable picture", 503: "too busy", 504: "took too long",
+}  # fmt: skip
+
+
+def _problem(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": reason}, status, dict(headers or {}))
+
+
+def _inside(root: Path | None, name: Any) -> Path | None:
+    """The file of that name in the collection's folder; None where it leads out of it, through links too."""
+    if root is None or not isinstance(name, str) or "\0" in name:
+        return None
+    path = (root / name).resolve()
+    return root / name if path.is_relative_to(root) else None
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Run the server until it is interrupted.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=10))
+    try:
+        server.run()
+    except SystemExit as error:
+        raise InputError(f"--host {host} --port {port}: cannot be listened on; choose another port") from error
