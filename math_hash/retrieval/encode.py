@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,14 +184,15 @@ def _reader(source: Path, modality: str, columns: Columns, image_root: str | Pat
     """A function that reads the collection from its beginning: what image paths start from, and the records."""
     if modality not in ("image", "text"):
         raise InputError(f"--modality {modality}: expected image or text")
+    columns = replace(columns, needed=modality)
     if (source / "index.mat").is_file():
         folder = read_dataset(source, image_root=image_root or "", allow_unlabelled=True)
 
         def read():
-            return folder.image_root, (_dataset_record(folder, row) for row in range(len(folder)))
+            records = (_dataset_record(folder, row) for row in range(len(folder)))
+            return folder.image_root, map(columns.checked, records)
 
     else:
-        columns = Columns(columns.image, columns.text, columns.labels, columns.separator, columns.id, modality)
 
         def read():
             root, records = read_collection(source, columns)
@@ -203,7 +204,8 @@ def _reader(source: Path, modality: str, columns: Columns, image_root: str | Pat
 def _dataset_record(folder, row: int) -> Record:
     names = [name for name, has in zip(folder.label_names, folder.labels[row], strict=True) if has]
     member = (-1, -1) if folder.members is None else tuple(folder.members[row].tolist())
-    return Record(f"{folder.path}, row {row}", folder.images[row], folder.images[row], folder.texts[row], names, member)
+    texts = [text for text in folder.texts[row] if text]
+    return Record(f"{folder.path}, row {row}", folder.images[row], folder.images[row], texts, names, member)
 
 
 def _begin(parts: Path, job: dict[str, Any]) -> None:
