@@ -296,10 +296,12 @@ def _serve(flags: argparse.Namespace) -> None:
         raise InputError(f"--images {flags.images}: no such folder")
     is_public = flags.host not in ("127.0.0.1", "localhost", "::1")
     with open_index(flags.index, create=False) as index:
+        model = _open_model(flags)
         app = make_app(
-            index, _open_model(flags), flags.images, token=flags.token, is_public=is_public, max_bytes=flags.max_bytes,
+            index, model, flags.images, token=flags.token, is_public=is_public, max_bytes=flags.max_bytes,
             max_pixels=flags.max_pixels, queue=flags.queue, seconds=flags.timeout,
         )  # fmt: skip
+        index.search(model.encode_text(["the first search loads what the others find loaded"]), 1)
         print(f"{len(index)} rows of {index.uri}: http://{flags.host}:{flags.port}/   (Ctrl-C ends it)", flush=True)
         serve(app, flags.host, flags.port)
 

@@ -173,7 +173,7 @@ def encode_collection(
     if not accelerator.is_main_process:
         return None
     about = {
-        "k_bits": model.k_bits, "method": model.method, **job, "root": str(Path(root).absolute()),
+        "k_bits": model.k_bits, "method": model.method, **job, "root": os.path.abspath(root),
         "bit_order": model.kept_bit_order,
     }  # fmt: skip
     _join(parts, output, about)
