@@ -269,6 +269,18 @@ class HashModel(nn.Module, CodeModel):
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return kept_fingerprint(digest.hexdigest(), self.k_bits if self.k_bits < self.head.k_bits else None)
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and a card that holds its protocol and results; see `math_hash.hub`."""
+        from math_hash import hub
+
+        hub.save_pretrained(self, folder)
+
+    def push_to_hub(self, name: str, private: bool = False, token: str | None = None) -> str:
+        """Upload the model and its card as `user/name`. Returns its address; see `math_hash.hub`."""
+        from math_hash import hub
+
+        return hub.push_to_hub(self, name, private, token)
+
 
 def read_saved(folder: str | Path) -> HashModel:
     """Read what `HashModel.save` wrote, on the CPU, in evaluation mode.

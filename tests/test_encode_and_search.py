@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -279,6 +280,8 @@ def test_onnx_gives_the_codes_of_pytorch(run, model, tiny_dataset, tmp_path, cap
 
 
 def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(run, model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "own")
+    assert math_hash.load_model(tmp_path / "own").fingerprint == model.fingerprint
     save_pretrained(model, tmp_path / "saved", "somebody/tiny")
     card = (tmp_path / "saved/README.md").read_text()
     assert f"| image->text | {model.results['mAP']['image->text']:.4f}" in card
@@ -295,6 +298,27 @@ def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(run, model, tmp_path
     assert back.results == model.results
     assert asked[0][0] == "somebody/tiny"
     assert not any(pattern.endswith((".bin", ".pt", ".pkl", "*")) for pattern in asked[0][1])
+
+
+def test_a_model_is_uploaded_with_its_card(model, monkeypatch):
+    uploaded = {}
+
+    class Api:
+        def __init__(self, token):
+            uploaded["token"] = token
+
+        def create_repo(self, name, private, exist_ok):
+            uploaded["private"] = private
+            return f"https://hub.example/{name}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert model.push_to_hub("somebody/tiny", private=True, token="t") == "https://hub.example/somebody/tiny"
+    assert uploaded == {
+        "token": "t", "private": True, "files": ["README.md", "config.json", "model.safetensors", "results.json"],
+    }  # fmt: skip
 
 
 def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch):

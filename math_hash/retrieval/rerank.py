@@ -6,7 +6,7 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.retrieval.encode import CodesFolder
-from math_hash.retrieval.index import Id, Neighbors
+from math_hash.retrieval.index import Neighbors
 
 
 class Reranker:
@@ -35,14 +35,11 @@ class Reranker:
         return [self._rerank(query, found, top_k) for query, found in zip(np.asarray(queries), candidates, strict=True)]
 
     def _rerank(self, query: np.ndarray, found: Neighbors, top_k: int) -> Neighbors:
-        codes = np.array([self._code(name) for name in found.ids.tolist()], np.float32).reshape(len(found), -1)
+        try:
+            places = [self._place[name] for name in found.ids.tolist()]
+        except KeyError as error:
+            raise InputError(f"id {error}: not among the codes to rerank with; give the folder it is from") from error
+        codes = np.asarray(self.continuous[places], np.float32)
         cosine = (codes @ query.astype(np.float32)) / np.maximum(np.linalg.norm(codes, axis=1), 1e-12)
         order = np.argsort(-cosine, kind="stable")[:top_k]
         return Neighbors(found.ids[order], found.distances[order])
-
-    def _code(self, name: Id) -> np.ndarray:
-        if name not in self._place:
-            raise InputError(
-                f"id {name!r}: in the index, but not among the codes to rerank with; give the folder it is from"
-            )
-        return self.continuous[self._place[name]]
