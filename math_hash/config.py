@@ -107,6 +107,7 @@ class Config:
     weight_decay: float = option(0.01, "decoupled weight decay", minimum=0)
     warmup_proportion: float = option(0.05, "share of all steps in which the learning rate rises")
     precision: str = option("no", "mixed precision", ("no", "fp16", "bf16"))
+    gradient_checkpointing: bool = option(False, "compute CLIP's states twice instead of keeping them: less memory")
 
     # validation and results
     valid_freq: int = option(1, "validate every so many epochs", minimum=1)

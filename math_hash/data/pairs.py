@@ -1,6 +1,7 @@
 """Image-text pairs as PyTorch reads them: one item a row, batches by lists of rows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class PairDataset(Dataset):
         transform: of the pictures.
         max_words: length of the token ids.
         train: use the transform's form for training.
+        needs: what a method uses, as in `Method.needs`; tokens that are padding in a whole batch are left out of it
+            unless "padding" is among these.
     """
 
     def __init__(
@@ -37,8 +40,9 @@ class PairDataset(Dataset):
         transform: ImageTransform,
         max_words: int,
         train: bool = False,
+        needs: Collection[str] = ("padding",),
     ):
-        self.folder, self.transform, self.train = folder, transform, train
+        self.folder, self.transform, self.train, self.needs = folder, transform, train, needs
         self.tokenize, self.max_words, self.draw, self.streams = tokenize, max_words, None, STREAMS
         self.text_ids = tokenize(folder.captions, max_words)
         self.label_text_ids = tokenize(folder.label_texts, max_words)
@@ -134,7 +138,7 @@ def load_batches(
         dataset,
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=min(num_workers, len(batches)),
-        collate_fn=_collate,
+        collate_fn=partial(_collate, trim="padding" not in getattr(dataset, "needs", ("padding",))),
         pin_memory=device.type == "cuda",
     )
     for batch in loader:
@@ -150,8 +154,13 @@ def to_device(value: Any, device: torch.device) -> Any:
     return value.to(device, non_blocking=True)
 
 
-def _collate(items: list[dict[str, Any] | InputError] | dict[str, Any]) -> dict[str, Any] | InputError:
+def _collate(items: list[dict[str, Any] | InputError] | dict[str, Any], trim: bool) -> dict[str, Any] | InputError:
     if isinstance(items, dict):  # a whole batch already
         return items
-    errors = [item for item in items if isinstance(item, InputError)]
-    return errors[0] if errors else default_collate(items)
+    if errors := [item for item in items if isinstance(item, InputError)]:
+        return errors[0]
+    batch = default_collate(items)
+    for name in ("text", "label_text") if trim else ():
+        if name in batch:  # a text ends at its highest token id; what follows in all of them changes nothing
+            batch[name] = batch[name][:, : int(batch[name].argmax(dim=1).max()) + 1]
+    return batch

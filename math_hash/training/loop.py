@@ -26,6 +26,7 @@ from math_hash.training.code_bank import CodeBank
 from math_hash.training.distributed import gather_rows, share_of
 from math_hash.training.evaluate import encode_rows, pooled_vectors, retrieval_precision
 from math_hash.training.feature_cache import with_cache
+from math_hash.training.memory import keep_freed_memory, memory_errors
 from math_hash.training.run_folder import RunFolder, new_folder_name
 from math_hash.training.setup import Data, open_model
 
@@ -98,6 +99,8 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     """
     main = accelerator.is_main_process
     show = main and os.isatty(2)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     run = RunFolder(config.resume or _agree(new_folder_name(config)))
     folder, split = data.folder, data.split
     _seed(config.seed, 0)
@@ -138,10 +141,11 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     for epoch in range(done + 1, config.epochs + 1):
         start = time.perf_counter()
         _seed(config.seed, epoch, accelerator.process_index)
-        passes = [
-            _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, accelerator, show)
-            for turn in turns
-        ]
+        with memory_errors(config):
+            passes = [
+                _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, accelerator, show)
+                for turn in turns
+            ]
         record = _joined(passes)
         record["training_seconds"] = round(time.perf_counter() - start, 3)
         record["samples_per_second"] = round(len(split.train) / record["training_seconds"], 1)

@@ -59,7 +59,8 @@ class Data:
         if self.is_cached:
             return FeaturePairDataset(self.folder, self.features, model.head.needs)
         if self.features is None:
-            return PairDataset(self.folder, encoder.tokenize, encoder.image_transform, model.max_words)
+            needs = model.head.needs
+            return PairDataset(self.folder, encoder.tokenize, encoder.image_transform, model.max_words, needs=needs)
         widths = (self.features.image_width, self.features.text_width)
         if widths != (encoder.image_width, encoder.text_width):
             raise InputError(
@@ -146,6 +147,8 @@ def open_model(config: Config, data: Data) -> HashModel:
             ) from error
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)
+    elif config.gradient_checkpointing and isinstance(encoder, ClipEncoder):
+        encoder.clip.set_grad_checkpointing(True)
     return model
 
 
