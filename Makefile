@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 DEMO := RESULT_MATH_DEMO/demo_16/first
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: .venv/installed
 	@test -f dataset/demo/manifest.json || $(PY) tools/make_datasets/make_demo.py
@@ -19,6 +19,9 @@ test: .venv/installed
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+bench: .venv/installed
+	$(PY) benchmarks/run_all.py
 
 format: .venv/installed
 	.venv/bin/ruff check --fix .
