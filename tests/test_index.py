@@ -131,7 +131,10 @@ def test_wrong_input_is_one_line_and_changes_nothing(engine):
             (lambda: index.search(codes[:, :1]), "packed codes"),
             (lambda: index.search(codes, 0), "top_k 0"),
             (lambda: index.search_radius(codes, -1), "radius -1"),
-            (lambda: index.search(codes, 3, {"a": [1]}), "where a"),
+            (lambda: index.search(codes, 3, {"a": [1]}), "where 'a'"),
+            (lambda: index.search(codes, 3, {"a": 2**70}), "where 'a'"),
+            (lambda: index.search(codes, 3, {"a": "\ud800"}), "where 'a'"),
+            (lambda: index.add(["a", "b", "\ud800"], codes), "bytes of text"),
         ):
             with pytest.raises(InputError, match=message):
                 call()

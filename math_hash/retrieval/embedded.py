@@ -70,14 +70,17 @@ class EmbeddedIndex(Index):
             raise InputError(f"{folder}: cannot be opened as an index ({error}); index again") from error
 
     def _begin(self, k_bits: int | None, model: str) -> None:
+        """Make the tables where they are not there: in a new folder, or in one whose maker was killed."""
+        if self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
+            return
+        if k_bits is None:
+            raise InputError(f"{self.folder}: its index was never begun; delete the folder and index again")
         facts = {"format": FORMAT, "k_bits": k_bits, "model": model, "generation": 0, "ids": ""}
         with self._transaction():
-            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
-                if k_bits is None:
-                    raise InputError(f"{self.folder}: its index was never begun; delete the folder and index again")
-                for statement in _SCHEMA.split(";"):
-                    self._database.execute(statement)
-                self._database.executemany("INSERT INTO facts VALUES (?, ?)", [(k, str(v)) for k, v in facts.items()])
+            for statement in _SCHEMA.split(";"):
+                self._database.execute(statement)
+            rows = [(name, str(value)) for name, value in facts.items()]
+            self._database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", rows)
 
     # ---- changes ----
 
@@ -105,7 +108,10 @@ class EmbeddedIndex(Index):
                     ) from error
             self._refresh()
             if len(self._tail.rows) > max(_UNSAVED, len(self._snapshot.rows) // 4):
-                self.save()
+                try:
+                    self.save()
+                except InputError as error:  # the rows are safe already
+                    warnings.warn(f"{self.uri}: no snapshot was written ({error})", stacklevel=3)
 
     def _present(self, ids: list[Id]) -> Id:
         find = "SELECT id FROM rows WHERE id = ?"

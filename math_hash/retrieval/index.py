@@ -215,19 +215,32 @@ def _checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
     for name, value in (where or {}).items():
         if not isinstance(name, str) or not name or '"' in name or "\\" in name:
             raise InputError(f"where: the name {name!r} cannot be filtered on; expected text without quotation marks")
-        if not isinstance(value, str | bool | int | float) or value != value:
-            raise InputError(f"where {name}: {value!r}; expected a string, a number, true or false")
+        fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+        if not fits or value != value or not _is_text(name + str(value)):
+            raise InputError(f"where {name!r}: {value!r}; expected a string, a number, true or false")
     return dict(where or {})
 
 
 def _checked_ids(ids: Iterable) -> list[Id]:
     ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
     kinds = {type(found) for found in ids}
+    if any(issubclass(kind, np.generic) for kind in kinds):
+        ids = [found.item() if isinstance(found, np.generic) else found for found in ids]
+        kinds = {type(found) for found in ids}
     if kinds - {int, str} or len(kinds) > 1:
         raise InputError(f"ids: of {', '.join(sorted(kind.__name__ for kind in kinds))}; expected all int, or all str")
     for found in ids if str in kinds else ():
-        if not found or "\0" in found or (len(found) > LONGEST_ID // 4 and len(found.encode()) > LONGEST_ID):
-            raise InputError(f"id {found[:40]!r}: expected 1 to {LONGEST_ID} bytes without a null character")
+        if not found or "\0" in found or not _is_text(found) or len(found.encode()) > LONGEST_ID:
+            raise InputError(f"id {found[:40]!r}: expected 1 to {LONGEST_ID} bytes of text without a null character")
     if int in kinds and not (-(2**63) <= min(ids) and max(ids) < 2**63):
         raise InputError("ids: an integer is too large; expected at most 63 bits")
     return ids
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: half a character cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
