@@ -328,13 +328,14 @@ def _report(config: Config, accelerator, data, folder: Path, selection: dict) ->
     from math_hash.retrieval.contact_sheet import draw_contact_sheet
     from math_hash.training.evaluate import evaluate, export_codes
     from math_hash.training.feature_cache import with_cache
+    from math_hash.training.image_cache import with_image_cache
     from math_hash.training.run_folder import RESULTS
     from math_hash.training.setup import open_trained
 
     model = open_trained(config).to(accelerator.device)
     if config.bits:
         model.keep_bits(config.bits)
-    data = with_cache(config, model, data, accelerator)
+    data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
     show = accelerator.is_main_process and os.isatty(2)
     codes, results = evaluate(
         model,

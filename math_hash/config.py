@@ -81,7 +81,8 @@ class Config:
     encoder: str | None = option(None, "an open_clip model name, or 'demo', instead of --clip-path")
     encoder_weights: str | None = option(None, "open_clip tag or weight file for --encoder, or 'none': from scratch")
     freeze_encoder: bool = option(False, "train the heads only, on the encoder's features, which are computed once")
-    cache_dir: str = option("./cache/features", "folder of the features that --freeze-encoder computes")
+    cache_dir: str = option("./cache/features", "folder of what --freeze-encoder and --image-cache keep")
+    image_cache: float = option(0, "keep up to so many GB of resized pictures: later epochs decode nothing", minimum=0)
 
     # the heads
     res_mlp_layers: int = option(2, "residual MLP blocks of the global head", minimum=0)

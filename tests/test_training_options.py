@@ -1,6 +1,8 @@
 """Options that change how a step is computed, and not what it computes."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +33,35 @@ def test_gradient_checkpointing_leaves_the_losses_as_they_are(tiny_flags, tmp_pa
     for one, other in zip(plain, changed, strict=True):
         assert one.keys() == other.keys()
         assert np.allclose([*one.values()], [*other.values()], rtol=1e-4)
+
+
+def test_cached_pictures_are_decoded_once_and_change_nothing(tiny_flags, tmp_path, monkeypatch):
+    plain = trained(tiny_flags, tmp_path / "plain")
+    cache = ["--image-cache", "1", "--cache-dir", str(tmp_path / "cache")]
+    trained(tiny_flags, tmp_path / "first", *cache)
+    assert losses(tmp_path / "first") == plain
+
+    def refuse(source):
+        raise AssertionError(f"decoded again: {source}")
+
+    monkeypatch.setattr("math_hash.data.pairs.open_image", refuse)
+    monkeypatch.setattr("math_hash.training.plots.plot_history", lambda *arguments: None)
+    trained(tiny_flags, tmp_path / "second", *cache)
+    assert losses(tmp_path / "second") == plain
+    results = [json.loads((tmp_path / name / "results.json").read_text())["mAP"] for name in ("plain", "second")]
+    assert results[0] == results[1]
+
+
+def test_a_bounded_cache_keeps_the_first_rows(tiny_flags, tmp_path, monkeypatch, capsys):
+    side = 32 * 32 * 3 * 2  # both forms of a picture
+    cache = ["--image-cache", str(20.5 * side / 1e9), "--cache-dir", str(tmp_path / "cache")]
+    plain = trained(tiny_flags, tmp_path / "plain")
+    assert trained(tiny_flags, tmp_path / "some", *cache) == plain
+    kept = np.load(next((tmp_path / "cache").glob("*/train.npy")))
+    assert kept.shape == (20, 3, 32, 32)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert main_py(["--is-train", *tiny_flags, "--image-cache", "1", *cache[2:]]) == 2
+    assert "lacks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("masked", [True, False])

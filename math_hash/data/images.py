@@ -103,16 +103,23 @@ class ImageTransform:
         As the releases do it: in training the short side becomes `resolution` and the centre is cut out; otherwise
         the whole picture is squeezed into the square.
         """
+        return self.normalized(self.pixels(image, train))
+
+    def pixels(self, image: Image.Image, train: bool = False) -> Tensor:
+        """Resize and crop only: uint8 (3, resolution, resolution)."""
         side = self.resolution
         image = transform.resize(image, side if train else [side, side], InterpolationMode.BICUBIC)
-        pixels = transform.to_tensor(transform.center_crop(image, [side, side]))
-        return transform.normalize(pixels, self.mean, self.std)
+        return transform.pil_to_tensor(transform.center_crop(image, [side, side]))
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Normalise resized pictures, uint8 (..., 3, resolution, resolution): float32."""
+        return transform.normalize(pixels.float().div(255), self.mean, self.std)
 
     def tensor(self, pixels: Tensor) -> Tensor:
         """Resize and normalise a batch of pictures, uint8 (n, 3, h, w): float32 (n, 3, resolution, resolution)."""
         side = self.resolution
         resized = transform.resize(pixels, [side, side], InterpolationMode.BICUBIC, antialias=True)
-        return transform.normalize(resized.float() / 255, self.mean, self.std)
+        return self.normalized(resized)
 
 
 @dataclass(frozen=True)

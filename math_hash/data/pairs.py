@@ -31,6 +31,7 @@ class PairDataset(Dataset):
         train: use the transform's form for training.
         needs: what a method uses, as in `Method.needs`; tokens that are padding in a whole batch are left out of it
             unless "padding" is among these.
+        image_cache: keeps resized pictures; its `pixels(row, train, make)` gives them.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class PairDataset(Dataset):
         max_words: int,
         train: bool = False,
         needs: Collection[str] = ("padding",),
+        image_cache: Any = None,
     ):
+        self.image_cache = image_cache
         self.folder, self.transform, self.train, self.needs = folder, transform, train, needs
         self.tokenize, self.max_words, self.draw, self.streams = tokenize, max_words, None, STREAMS
         self.text_ids = tokenize(folder.captions, max_words)
@@ -75,11 +78,18 @@ class PairDataset(Dataset):
             item["label_text"] = self.label_text_ids[row]
         if "image" in self.streams:
             try:
-                item["image"] = self.transform(open_image(self.folder.image_path(row)), self.train)
+                item["image"] = self._image(row)
             except InputError as error:
                 # returned, not raised: a data loader's worker would wrap it into a traceback
                 return InputError(f"{self.folder.path}, row {row}: {error}")
         return item
+
+    def _image(self, row: int) -> Tensor:
+        def decode() -> Tensor:
+            return self.transform.pixels(open_image(self.folder.image_path(row)), self.train)
+
+        pixels = self.image_cache.pixels(row, self.train, decode) if self.image_cache else decode()
+        return self.transform.normalized(pixels)
 
     def _text(self, row: int) -> Tensor:
         texts = self.folder.texts[row] if self.draw is not None else ()

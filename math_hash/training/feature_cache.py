@@ -60,13 +60,13 @@ def describe(encoder: ClipEncoder, folder: DatasetFolder, max_words: int) -> dic
             for name in ("index.mat", "caption.mat", "label_t.mat", "members.npy")
             if (folder.path / name).exists()
         },
-        "pictures": _pictures(folder),
+        "pictures": pictures_sum(folder),
         "transform": [transform.resolution, *transform.mean, *transform.std],
         "max_words": max_words,
     }
 
 
-def _pictures(folder: DatasetFolder) -> str:
+def pictures_sum(folder: DatasetFolder) -> str:
     """A sum over paths, sizes and times of the pictures, or of the tar files that they lie in."""
     seen = hashlib.sha256()
     for row in range(len(folder)):

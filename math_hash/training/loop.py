@@ -26,6 +26,7 @@ from math_hash.training.code_bank import CodeBank
 from math_hash.training.distributed import gather_rows, share_of
 from math_hash.training.evaluate import encode_rows, pooled_vectors, retrieval_precision
 from math_hash.training.feature_cache import with_cache
+from math_hash.training.image_cache import with_image_cache
 from math_hash.training.memory import keep_freed_memory, memory_errors
 from math_hash.training.run_folder import RunFolder, new_folder_name
 from math_hash.training.setup import Data, open_model
@@ -105,7 +106,7 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> RunFolder:
     folder, split = data.folder, data.split
     _seed(config.seed, 0)
     model = open_model(config, data)
-    data = with_cache(config, model, data, accelerator)
+    data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
     if not model.head.is_trained:
         return _fit(config, accelerator, data, model, run, show)
     labels = torch.from_numpy(folder.labels[split.train]).to(accelerator.device)

@@ -1,6 +1,7 @@
 """What training and evaluation have in common before they start: data, split, model."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -31,7 +32,7 @@ class Data:
     rejected: pictures, row -> reason. unusable: how many rows have no label. pairs_only: no row has a label, so that
     a query's own pair is all that is relevant to it; `folder.labels` then has a column a query and validation row, the
     database of the split is its queries, and `unusable` counts rows without a text. is_cached: `features` are those of
-    the model's own, frozen encoder.
+    the model's own, frozen encoder. image_cache: of resized pictures, or None.
     """
 
     folder: DatasetFolder
@@ -41,6 +42,7 @@ class Data:
     unusable: int
     pairs_only: bool
     is_cached: bool = False
+    image_cache: Any = None
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -60,7 +62,10 @@ class Data:
             return FeaturePairDataset(self.folder, self.features, model.head.needs)
         if self.features is None:
             needs = model.head.needs
-            return PairDataset(self.folder, encoder.tokenize, encoder.image_transform, model.max_words, needs=needs)
+            transform, cache = encoder.image_transform, self.image_cache
+            return PairDataset(
+                self.folder, encoder.tokenize, transform, model.max_words, needs=needs, image_cache=cache
+            )
         widths = (self.features.image_width, self.features.text_width)
         if widths != (encoder.image_width, encoder.text_width):
             raise InputError(
