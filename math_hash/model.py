@@ -85,8 +85,7 @@ class CodeModel(ABC):
         """Places in its codes from the most to the least significant bit, as far as these were ranked."""
         return list(range(self.k_bits))
 
-    @staticmethod
-    def tokenize(texts: list[str], max_words: int) -> Tensor:
+    def tokenize(self, texts: list[str], max_words: int) -> Tensor:
         """Token ids, int64 (n, max_words), as CLIP's text tower reads them."""
         return ClipEncoder.tokenize(texts, max_words)
 
@@ -251,9 +250,21 @@ class HashModel(nn.Module, CodeModel):
         Raises:
             InputError: the model takes stored features and no pictures.
         """
+        return self._clip.image_transform
+
+    def tokenize(self, texts: list[str], max_words: int) -> Tensor:
+        """See `CodeModel.tokenize`.
+
+        Raises:
+            InputError: the model takes stored features and no texts.
+        """
+        return self._clip.tokenize(texts, max_words)
+
+    @property
+    def _clip(self) -> ClipEncoder:
         if not isinstance(self.encoder, ClipEncoder):
             raise InputError("this model was trained on stored features and has no encoder for pictures or texts")
-        return self.encoder.image_transform
+        return self.encoder
 
     @property
     def kept_bit_order(self) -> list[int]:

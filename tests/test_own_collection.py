@@ -12,6 +12,7 @@ import math_hash
 from math_hash.cli import main
 from math_hash.config import make_config
 from math_hash.data import PairDataset, read_dataset, write_dataset
+from math_hash.data.images import ImageTransform
 from math_hash.methods.djsrh import joint_semantics
 
 
@@ -101,7 +102,7 @@ def test_several_texts_are_drawn_in_training_and_never_in_evaluation(own, flags,
     def tokenize(given, length):
         return np.array([[len(text)] * length for text in given])
 
-    pairs = PairDataset(data, tokenize, lambda image, train: 0, 4)
+    pairs = PairDataset(data, tokenize, ImageTransform(8, (0, 0, 0), (1, 1, 1)), 4)
     drawn = [[int(pairs.for_training(draw=(1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)]
     assert drawn == [
         [int(pairs.for_training(draw=(1, epoch))[row]["text"][0]) for row in range(60)] for epoch in range(20)
