@@ -23,6 +23,7 @@ from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, sha256, write_text
 from math_hash.retrieval import ivf, scan
 from math_hash.retrieval.index import Id, Index, Neighbors, uri_options
+from math_hash.retrieval.segment import Segment
 
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
@@ -205,7 +206,7 @@ class EmbeddedIndex(Index):
                 results.append(Neighbors(self._ids(parts, places[order]), distances[order].astype(np.int64)))
             return results
 
-    def _parts(self, where: Mapping[str, Any] | None) -> list["_Part"]:
+    def _parts(self, where: Mapping[str, Any] | None) -> list[Segment]:
         """What to scan: the snapshot and the rows since, or, with a filter, a gathered copy of the rows that pass."""
         parts = [part for part in (self._snapshot, self._tail) if len(part)] or [self._snapshot]
         if not where:
@@ -225,7 +226,7 @@ class EmbeddedIndex(Index):
             self._filtered = {key: chosen}  # the last filter: pages and sliders ask it again and again
         return self._filtered[key]
 
-    def _ids(self, parts: list["_Part"], places: np.ndarray) -> np.ndarray:
+    def _ids(self, parts: list[Segment], places: np.ndarray) -> np.ndarray:
         if len(parts) == 1:
             ids = parts[0].ids[places] if len(parts[0]) else np.empty(places.shape, parts[0].ids.dtype)
         else:
@@ -271,7 +272,7 @@ class EmbeddedIndex(Index):
             if self._generation != int(facts["generation"]):
                 self._generation = int(facts["generation"])
                 self._snapshot, last_row = self._read_snapshot()
-                self._tail = _Part.empty(self._words, self._snapshot.ids.dtype)
+                self._tail = Segment.empty(self._words, self._snapshot.ids.dtype)
                 self._tail_start = last_row
             self._read_tail("S1" if facts["ids"] == "str" else np.int64)
             dead = np.fromiter(
@@ -289,7 +290,7 @@ class EmbeddedIndex(Index):
     def _words(self) -> int:
         return -(-self.k_bits // 64)
 
-    def _last_row(self, part: "_Part") -> int:
+    def _last_row(self, part: Segment) -> int:
         return int(part.rows[-1]) if len(part.rows) else (self._tail_start if part is self._tail else 0)
 
     def _read_tail(self, dtype) -> None:
@@ -300,27 +301,27 @@ class EmbeddedIndex(Index):
             codes = b"".join(self._intact(*row[:4])[1] for row in chunk)
             ids = [row[0] for row in chunk] if dtype is np.int64 else [row[0].encode() for row in chunk]
             parts.append(
-                _Part(
+                Segment(
                     scan.as_planes(np.frombuffer(codes, np.uint8).reshape(len(chunk), -1)),
                     np.array(ids, dtype=np.int64 if dtype is np.int64 else None),
                     np.fromiter((row[4] for row in chunk), np.int64),
                 )
             )
         if parts:
-            self._tail = _Part(
+            self._tail = Segment(
                 np.concatenate([part.codes for part in parts], axis=1),
                 np.concatenate([part.ids for part in parts]),
                 np.concatenate([part.rows for part in parts]),
             )
         elif not len(self._tail.rows):
-            self._tail = _Part.empty(self._words, np.dtype(dtype))
+            self._tail = Segment.empty(self._words, np.dtype(dtype))
             if not len(self._snapshot.rows):
-                self._snapshot = _Part.empty(self._words, np.dtype(dtype))
+                self._snapshot = Segment.empty(self._words, np.dtype(dtype))
 
-    def _read_snapshot(self) -> tuple["_Part", int]:
+    def _read_snapshot(self) -> tuple[Segment, int]:
         folder = self._snapshot_folder(self._generation)
         if not self._generation:
-            return _Part.empty(self._words, np.dtype(np.int64)), 0
+            return Segment.empty(self._words, np.dtype(np.int64)), 0
         try:
             facts = read_json(folder / "manifest.json")
             for name, wanted in facts["sha256"].items():
@@ -334,10 +335,10 @@ class EmbeddedIndex(Index):
                 if self._ivf_options and "ivf" in facts
                 else None
             )
-            return _Part(*arrays, ivf=approximate), facts["last_row"]
+            return Segment(*arrays, ivf=approximate), facts["last_row"]
         except (InputError, OSError, ValueError, KeyError) as error:
             warnings.warn(f"{folder}: damaged ({error}); reading all rows from rows.sqlite instead", stacklevel=2)
-            return _Part.empty(self._words, np.dtype(np.int64)), 0
+            return Segment.empty(self._words, np.dtype(np.int64)), 0
 
     def _snapshot_folder(self, generation: int) -> Path:
         return self.folder / f"snapshot-{generation}"
@@ -372,48 +373,6 @@ class EmbeddedIndex(Index):
             raise InputError(
                 f"{self.uri}: {error}; free some space, or close what else writes to this index"
             ) from error
-
-
-class _Part:
-    """Rows that are scanned together: codes uint64 (words, n), ids (n,), row numbers int64 (n,) rising."""
-
-    def __init__(self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf=None):
-        self.codes, self.ids, self.rows, self.ivf, self.dead = codes, ids, rows, ivf, None
-
-    @classmethod
-    def empty(cls, words: int, dtype: np.dtype) -> "_Part":
-        return cls(np.empty((words, 0), np.uint64), np.empty(0, dtype), np.empty(0, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where these row numbers stand, of those that are here."""
-        places = np.searchsorted(self.rows, rows)
-        return (
-            places[(places < len(self.rows)) & (self.rows[np.minimum(places, len(self.rows) - 1)] == rows)]
-            if len(self.rows)
-            else places[:0]
-        )
-
-    def bury(self, dead: np.ndarray) -> None:
-        """Pass over the rows of these numbers from now on."""
-        places = self.places(dead)
-        if len(places):
-            self.dead = np.zeros(len(self.rows), bool)
-            self.dead[places] = True
-            if self.ivf:
-                self.ivf.remove(places)
-
-    def only(self, rows: np.ndarray) -> "_Part":
-        """A copy of the rows of these numbers."""
-        places = self.places(rows)
-        return _Part(np.ascontiguousarray(self.codes[:, places]), self.ids[places], self.rows[places])
-
-    def nearest(self, queries: np.ndarray, top_k: int, k_bits: int) -> tuple[np.ndarray, np.ndarray]:
-        if self.ivf:
-            return self.ivf.nearest(queries, top_k)
-        return scan.nearest(queries, self.codes, k_bits, top_k, self.dead)
 
 
 def _plain(found: Any) -> Id:
