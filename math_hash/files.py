@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -134,6 +134,22 @@ def sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sums_of(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """The SHA-256 sums of a folder's files (all of them by default), by name."""
+    return {name: sha256(folder / name) for name in names or sorted(path.name for path in folder.iterdir())}
+
+
+def require_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    """Compare files with the sums that were taken of them.
+
+    Raises:
+        InputError: one is missing, or is another one now.
+    """
+    for name, wanted in sums.items():
+        if not (folder / name).is_file() or sha256(folder / name) != wanted:
+            raise InputError(f"{folder / name}: has changed since it was written, or is missing; make it again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from math_hash.errors import InputError
+from math_hash.errors import InputError, one_line
 from math_hash.files import write_text
 from math_hash.model import CONFIG, RESULTS, WEIGHTS, CodeModel, HashModel
 
@@ -38,7 +38,7 @@ def push_to_hub(model: HashModel, name: str, private: bool = False, token: str |
             address = api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"{model.method}, {model.k_bits} bits")
         except Exception as error:  # network and hub errors of many kinds
-            raise InputError(f"{name}: cannot be uploaded ({_line(error)}); log in with `hf auth login`") from error
+            raise InputError(f"{name}: cannot be uploaded ({one_line(error)}); log in with `hf auth login`") from error
     return str(address)
 
 
@@ -52,8 +52,8 @@ def download(name: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:
         raise InputError(
-            f"{name}: no such folder or file here, and the hub gives no model of that name ({_line(error)}); expected "
-            "a run folder, a saved folder, a released MATH .pth, or user/name on huggingface.co"
+            f"{name}: no such folder or file here, and the hub gives no model of that name ({one_line(error)}); "
+            "expected a run folder, a saved folder, a released MATH .pth, or user/name on huggingface.co"
         ) from error
 
 
@@ -84,7 +84,3 @@ def model_card(model: CodeModel, name: str) -> str:
     else:
         lines.append("No evaluation is recorded with this model.")
     return "\n".join(lines) + "\n"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

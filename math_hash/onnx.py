@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
-from math_hash.errors import InputError
-from math_hash.files import atomic_folder, read_json, sha256, write_text
+from math_hash.errors import InputError, import_extra
+from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
 from math_hash.model import CONFIG, CodeModel, HashModel
 
 OPSET = 18
@@ -31,16 +31,14 @@ class OnnxModel(CodeModel):
     """
 
     def __init__(self, folder: str | Path):
-        onnxruntime = _import("onnxruntime", folder)
+        onnxruntime = import_extra("onnxruntime", "onnx", folder)
         folder = Path(folder)
         config = read_json(folder / CONFIG)
         try:
             self.method, self.k_bits, self.max_words = config["method"], config["k_bits"], config["max_words"]
             self._fingerprint, self.results = config["fingerprint"], config["results"]
             self._transform = ImageTransform(config["resolution"], tuple(config["mean"]), tuple(config["std"]))
-            for name, wanted in config["sha256"].items():
-                if sha256(folder / name) != wanted:
-                    raise ValueError(f"{name} has changed")
+            require_sums(folder, config["sha256"])
             providers = onnxruntime.get_available_providers()
             self._sessions = {
                 modality: onnxruntime.InferenceSession(str(folder / name), providers=providers)
@@ -97,8 +95,8 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
         InputError: the model takes stored features, a needed package is missing, the folder is there already, or the
             two differ by more than 1e-4, or in the sign of a value that is further from zero.
     """
-    onnxruntime = _import("onnxruntime", folder)
-    _import("onnxscript", folder)
+    onnxruntime = import_extra("onnxruntime", "onnx", folder)
+    import_extra("onnxscript", "onnx", folder)
     transform, folder = model.image_transform, Path(folder)
     if folder.exists():
         raise InputError(f"{folder}: is there already; remove it, or name another folder")
@@ -128,7 +126,7 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
             "format": "onnx", "opset": OPSET, "method": model.method, "k_bits": model.k_bits,
             "max_words": model.max_words, "resolution": side, "mean": transform.mean, "std": transform.std,
             "fingerprint": model.fingerprint, "results": model.results, "largest_difference": differences,
-            "sha256": {name: sha256(building / name) for name in _FILES.values()},
+            "sha256": sums_of(building),
         }  # fmt: skip
         write_text(building / CONFIG, json.dumps(config, indent=2) + "\n")
     return differences
@@ -143,10 +141,3 @@ def _compare(folder: Path, modality: str, wanted: np.ndarray, found: np.ndarray)
             f"{TOLERANCE:.0e}; nothing was written"
         )
     return difference
-
-
-def _import(name: str, where: Any):
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise InputError(f"{where}: ONNX needs `pip install 'math_hash[onnx]'` ({name} is missing)") from error

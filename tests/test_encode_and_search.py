@@ -153,6 +153,28 @@ def test_killed_and_resumed_it_is_byte_equal(run, tiny_dataset, tmp_path, monkey
     assert not (tmp_path / ".again.parts").exists()
 
 
+def test_what_changed_in_the_collection_meanwhile_is_encoded_again(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "SHARD", 2)
+    texts, write, calls = tmp_path / "texts.txt", encode._Shard.write, []
+
+    def interrupted(*arguments):
+        write(*arguments)
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    texts.write_text("one\ntwo\nthree\nfour\nfive\nsix\nseven\n")
+    arguments = ["encode", run, texts, "--output"]
+    with monkeypatch.context() as patch:
+        patch.setattr(encode._Shard, "write", interrupted)
+        assert command(*arguments, tmp_path / "again") == 130
+    texts.write_text("one\ntwo\nthree\nquattro\n")
+    assert command(*arguments, tmp_path / "again") == 0
+    assert command(*arguments, tmp_path / "once") == 0
+    for name in ("codes.npy", "rows.jsonl", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
+
+
 def test_two_processes_give_the_same_bytes(run, tiny_dataset, tmp_path):
     code = _SLOW.replace("time.sleep(0.2)", "pass")
     (tmp_path / "go.py").write_text(code)
@@ -271,7 +293,7 @@ def test_onnx_gives_the_codes_of_pytorch(run, model, tiny_dataset, tmp_path, cap
         assert (getattr(model, name)(items) == getattr(exported, name)(items)).all()
     encode_collection(exported, tiny_dataset, tmp_path / "c", num_workers=0, progress=False)
     with open_index(tmp_path / "i", 16, exported.fingerprint) as index:
-        index.require_model(model.fingerprint)
+        index.require_model(model.fingerprint, model.k_bits)
     (tmp_path / "m/image.onnx").write_bytes(b"damaged")
     with pytest.raises(InputError, match="has changed"):
         math_hash.load_model(tmp_path / "m")

@@ -315,4 +315,4 @@ def test_check_and_show(shards, tmp_path, run, capsys):
     content[30] ^= 1
     (tmp_path / "mine/label.mat").write_bytes(content)
     assert main(["dataset", "check", str(tmp_path / "mine")]) == 2
-    assert "is not the file that manifest.json records" in capsys.readouterr().err
+    assert "has changed since it was written" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import numpy as np
 from math_hash.data.folder import DatasetFolder, read_dataset, write_dataset, write_manifest
 from math_hash.data.images import Inspection, TarMember, inspect_images
 from math_hash.errors import InputError
-from math_hash.files import sha256, write_text
+from math_hash.files import require_sums, sums_of, write_text
 from math_hash.protocols import OWN, PROTOCOLS
 
 REJECTED = "rejected.tsv"
@@ -178,9 +178,7 @@ def check_dataset(path: str | Path, image_root: str = "", check: str = "full", a
     """
     folder = read_dataset(path, image_root=image_root, allow_unlabelled=allow_unlabelled)
     manifest = folder.manifest
-    for name, expected in manifest.get("sha256", {}).items():
-        if not (folder.path / name).is_file() or sha256(folder.path / name) != expected:
-            raise InputError(f"{folder.path / name}: is not the file that manifest.json records; build it again")
+    require_sums(folder.path, manifest.get("sha256", {}))
     sources = [folder.image_path(row) for row in range(len(folder))]
     found = inspect_images(sources, decode=check == "full", progress=os.isatty(2))
     if found.bad:
@@ -196,7 +194,7 @@ def check_dataset(path: str | Path, image_root: str = "", check: str = "full", a
         "unlabelled_rows": int((folder.labels.sum(axis=1) == 0).sum()),
         "label_names": folder.label_names,
         "image_root": "",
-        "sha256": {name: sha256(folder.path / name) for name in names},
+        "sha256": sums_of(folder.path, names),
         "split": own_split(len(folder)),
         **manifest,
         **({"image_root": os.path.relpath(image_root, folder.path)} if image_root else {}),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from math_hash.data.sources import read_lines, stream_lines
-from math_hash.errors import InputError
+from math_hash.errors import InputError, import_extra
 
 PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
@@ -233,10 +233,7 @@ def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
     Raises:
         InputError: `datasets` is not installed, the folder is damaged, or it has no image column.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"{folder}: reading it needs `pip install 'math_hash[huggingface]'`") from error
+    datasets = import_extra("datasets", "huggingface", folder)
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:  # it raises many kinds on damaged folders

@@ -13,7 +13,7 @@ import numpy as np
 from math_hash.data.images import ImageFile, TarMember
 from math_hash.data.mat import read_labels, read_strings, write_mat
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, atomic_writer, read_json, sha256, write_text
+from math_hash.files import atomic_folder, atomic_writer, read_json, sums_of, write_text
 
 MANIFEST, MEMBERS = "manifest.json", "members.npy"
 
@@ -203,11 +203,7 @@ def write_dataset(
             "image_root": root,
             **details,
             **({"captions": texts} if texts else {}),
-            "sha256": {
-                path.name: sha256(path)
-                for path in [*sorted(building.glob("*.mat")), building / MEMBERS]
-                if path.exists()
-            },
+            "sha256": sums_of(building, sorted(p.name for p in building.iterdir() if p.suffix in (".mat", ".npy"))),
         }
         write_manifest(building, manifest)
         read_dataset(building)

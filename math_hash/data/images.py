@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
@@ -52,13 +52,14 @@ def open_image(source: ImageFile) -> Image.Image:
     Raises:
         InputError: the file is missing, damaged, not a picture, or larger than Pillow's limit on pixels.
     """
+    name = "a picture in memory" if isinstance(source, io.BytesIO) else source
     try:
         return _decode(io.BytesIO(_content(source)) if isinstance(source, TarMember) else source)
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such picture; check --image-root") from error
     except _DECODE_ERRORS as error:
         raise InputError(
-            f"{source}: cannot be decoded ({_first_line(error)}); replace the file, or use --on-bad-image skip"
+            f"{name}: cannot be decoded ({_first_line(error)}); replace the file, or use --on-bad-image skip"
         ) from error
 
 
@@ -86,6 +87,8 @@ def _content(source: ImageFile) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "of no format that Pillow knows"
     return (str(error) or type(error).__name__).split("\n")[0]
 
 

@@ -3,7 +3,6 @@
 import argparse
 import base64
 import html
-import io
 import itertools
 import json
 import os
@@ -188,12 +187,7 @@ def _search(flags: argparse.Namespace) -> None:
         raise InputError(f"--image {flags.image}: no such picture")
     with open_index(flags.index, create=False) as index:
         model = _open_model(flags)
-        if model.k_bits != index.k_bits:
-            raise InputError(
-                f"{flags.index}: holds codes of {index.k_bits} bits, the model makes {model.k_bits}; use its own "
-                "model, or --bits"
-            )
-        index.require_model(model.fingerprint)
+        index.require_model(model.fingerprint, model.k_bits)
         encode, asked = (model.encode_text, flags.text) if flags.text is not None else (model.encode_image, flags.image)
         code = encode([asked])
         if flags.radius is not None:
@@ -249,11 +243,14 @@ def _print_table(results: list[dict[str, Any]]) -> None:
 
 
 def _write_sheet(path: Path, asked: str, results: list[dict[str, Any]], images: Path | None) -> None:
+    from math_hash.retrieval.thumbnail import thumbnail
+
     cells = []
     for result in results:
         labels, text = _words(result["metadata"])
-        picture = _thumbnail(result["metadata"], images)
-        image = f'<img alt="" src="{picture}">' if picture else ""
+        picture = thumbnail(images, result["metadata"], 240) if images else None
+        content = base64.b64encode(picture or b"").decode()
+        image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
         words = html.escape(text[:120] or str(result["id"]))
         cells.append(
             f"<figure>{image}<figcaption><b>distance {result['distance']}</b> {html.escape(labels)}<br>{words}"
@@ -267,22 +264,6 @@ def _write_sheet(path: Path, asked: str, results: list[dict[str, Any]], images: 
     title = f"<title>{html.escape(asked)}</title>"
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{style}</style>'
     write_text(path, f"{head}<h1>{html.escape(asked)}</h1><main>{''.join(cells)}</main></html>\n")
-
-
-def _thumbnail(about: dict[str, Any], images: Path | None) -> str:
-    from math_hash.data.images import TarMember, open_image
-
-    if images is None or not about.get("image"):
-        return ""
-    path = images / about["image"]
-    try:
-        image = open_image(TarMember.of(path, *about["member"]) if about.get("member") else path)
-    except InputError:
-        return ""
-    image.thumbnail((240, 240))
-    buffer = io.BytesIO()
-    image.save(buffer, "jpeg", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _serve(flags: argparse.Namespace) -> None:

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from math_hash.errors import InputError
-from math_hash.files import atomic_folder, read_json, sha256, write_text
+from math_hash.errors import InputError, import_extra
+from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
 from math_hash.retrieval import ivf, scan
-from math_hash.retrieval.index import Id, Index, Neighbors, uri_options
+from math_hash.retrieval.index import KINDS, Id, Index, Neighbors, ivf_options, uri_options
 from math_hash.retrieval.segment import Segment
 
 FORMAT = 1
@@ -43,7 +43,9 @@ class EmbeddedIndex(Index):
     def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
         folder, options = uri_options(uri, {"engine": str, "nlist": int, "nprobe": int})
         self.uri, self.folder = folder, Path(folder)
-        self._ivf_options = ivf.checked_options(uri, options)
+        self._ivf_options = ivf_options(uri, options)
+        if self._ivf_options:
+            import_extra("faiss", "search", uri)
         self._lock = threading.RLock()
         database = self.folder / "rows.sqlite"
         is_new = not database.exists()
@@ -86,7 +88,7 @@ class EmbeddedIndex(Index):
     # ---- changes ----
 
     def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
-        width, kind = codes.shape[1], type(ids[0]).__name__
+        width = codes.shape[1]
         content = np.ascontiguousarray(codes).tobytes()
 
         def rows():
@@ -97,10 +99,8 @@ class EmbeddedIndex(Index):
 
         with self._lock, self._errors():
             with self._transaction():
-                known = self._facts()["ids"]
-                if known and known != kind:
-                    raise InputError(f"{self.uri}: its ids are {known}, these are {kind}; expected one kind an index")
-                self._set("ids", kind)
+                self._require_kind(ids)  # once more: another process may have added the first rows just now
+                self._set("ids", type(ids[0]).__name__)
                 try:
                     self._database.executemany("INSERT INTO rows (id, code, metadata, sum) VALUES (?, ?, ?, ?)", rows())
                 except sqlite3.IntegrityError as error:
@@ -118,13 +118,12 @@ class EmbeddedIndex(Index):
         find = "SELECT id FROM rows WHERE id = ?"
         return next(found for found in ids if self._database.execute(find, (found,)).fetchone())
 
-    def delete(self, ids: Sequence[Id]) -> int:
-        """See `Index.delete`."""
+    def _delete(self, ids: list[Id]) -> int:
         with self._lock, self._errors():
             with self._transaction():
                 removed = 0
                 for found in ids:
-                    row = self._database.execute("SELECT row FROM rows WHERE id = ?", (_plain(found),)).fetchone()
+                    row = self._database.execute("SELECT row FROM rows WHERE id = ?", (found,)).fetchone()
                     if row:
                         self._database.execute("DELETE FROM rows WHERE row = ?", row)
                         self._database.execute("INSERT INTO dead VALUES (?)", row)
@@ -157,8 +156,7 @@ class EmbeddedIndex(Index):
                 facts["last_row"] = int(max(self._last_row(part) for part in parts))
                 if self._ivf_options:
                     facts["ivf"] = ivf.build(folder / "ivf.faiss", arrays["codes"], self.k_bits, self._ivf_options)
-                files = sorted(path.name for path in folder.iterdir())
-                facts["sha256"] = {name: sha256(folder / name) for name in files}
+                facts["sha256"] = sums_of(folder)
                 write_text(folder / "manifest.json", json.dumps(facts, indent=2) + "\n")
             self._database.execute("DELETE FROM dead")
             self._set("generation", str(generation))
@@ -236,14 +234,20 @@ class EmbeddedIndex(Index):
             )
         return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")
 
-    def rows(self, ids: Sequence[Id]) -> list[tuple[np.ndarray, dict] | None]:
-        """See `Index.rows`."""
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]:
         with self._lock, self._errors():
-            found, query = [], "SELECT id, code, metadata, sum FROM rows WHERE id = ?"
+            found, query = {}, "SELECT id, code, metadata, sum FROM rows WHERE id = ?"
             for wanted in ids:
-                row = self._database.execute(query, (_plain(wanted),)).fetchone()
-                found.append(row and (np.frombuffer(self._intact(*row)[1], np.uint8), json.loads(row[2] or "{}")))
+                if row := self._database.execute(query, (wanted,)).fetchone():
+                    _, code, about = self._intact(*row)
+                    found[wanted] = np.frombuffer(code, np.uint8), json.loads(about or "{}")
             return found
+
+    @property
+    def id_kind(self) -> type | None:
+        """See `Index.id_kind`."""
+        with self._lock, self._errors():
+            return KINDS.get(self._facts()["ids"])
 
     def __len__(self) -> int:
         with self._lock, self._errors():
@@ -324,9 +328,7 @@ class EmbeddedIndex(Index):
             return Segment.empty(self._words, np.dtype(np.int64)), 0
         try:
             facts = read_json(folder / "manifest.json")
-            for name, wanted in facts["sha256"].items():
-                if sha256(folder / name) != wanted:
-                    raise ValueError(f"{name} has changed")
+            require_sums(folder, facts["sha256"])
             arrays = [
                 np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("codes", "ids", "rows")
             ]
@@ -373,10 +375,6 @@ class EmbeddedIndex(Index):
             raise InputError(
                 f"{self.uri}: {error}; free some space, or close what else writes to this index"
             ) from error
-
-
-def _plain(found: Any) -> Id:
-    return found.item() if isinstance(found, np.generic) else found
 
 
 def _as_json(found: Id, about: Mapping) -> str:

@@ -5,6 +5,7 @@ A codes folder holds `codes.npy`, packed codes uint8 (n, ceil(k / 8)); `rows.jso
 (n, k); `rejected.tsv`, what could not be read and why; and `config.json`, which names model, bits and counts.
 """
 
+import hashlib
 import io
 import itertools
 import json
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from math_hash.data.collection import Columns, Record, read_collection
 from math_hash.data.folder import inside_root
 from math_hash.data.images import TarMember, open_image
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, read_json, sha256, write_bytes, write_text
+from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_bytes, write_text
 from math_hash.model import CodeModel, kept_fingerprint
 
 FORMAT = 1
@@ -59,9 +60,7 @@ class CodesFolder:
         try:
             if config["format"] != FORMAT:
                 raise ValueError(f"format {config['format']}, expected {FORMAT}")
-            for name, wanted in config["sha256"].items():
-                if sha256(path / name) != wanted:
-                    raise ValueError(f"{name} has changed since it was written")
+            require_sums(path, config["sha256"])
             codes = np.load(path / "codes.npy", mmap_mode="r", allow_pickle=False)
             kept = path / "continuous.npy"
             continuous = np.load(kept, mmap_mode="r", allow_pickle=False) if kept.exists() else None
@@ -158,15 +157,15 @@ def encode_collection(
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
     loader = DataLoader(prepare, sampler=work, batch_size=None, num_workers=num_workers)
     shard = _Shard(model.k_bits)
-    for number, is_last, kept, inputs, rejected in loader:
+    for batch, kept, inputs, rejected in loader:
         codes = None
         if kept:
             with torch.inference_mode():
                 codes = hash_batch(inputs.to(accelerator.device)).float().cpu().numpy()
         shard.take(kept, codes, rejected)
         bar.update(len(kept) + len(rejected))
-        if is_last:
-            shard.write(parts, number, continuous)
+        if batch.is_last:
+            shard.write(parts, batch, continuous)
             shard = _Shard(model.k_bits)
     bar.close()
     accelerator.wait_for_everyone()
@@ -176,7 +175,7 @@ def encode_collection(
         "k_bits": model.k_bits, "method": model.method, **job, "root": os.path.abspath(root),
         "bit_order": model.kept_bit_order,
     }  # fmt: skip
-    _join(parts, output, about)
+    _join(parts, [_shard_path(parts, number) for number in range(work.shards)], output, about)
     return CodesFolder.open(output)
 
 
@@ -220,28 +219,40 @@ def _begin(parts: Path, job: dict[str, Any]) -> None:
     write_text(parts / "job.json", json.dumps(job, indent=2) + "\n")
 
 
+class Batch(NamedTuple):
+    """Records of one shard that are encoded together."""
+
+    shard: int
+    digest: str  # of all records of the shard
+    is_last: bool
+    records: list[Record]
+
+
+@dataclass
 class _Work:
-    """Lists of records to encode: of this process's shards, those that are not on the disk yet."""
+    """Batches to encode: of this process's shards, those that are not on the disk yet as they are now."""
 
-    def __init__(self, records: Iterator[Record], parts: Path, batch_size: int, accelerator: Accelerator, bar: tqdm):
-        self.records, self.parts, self.batch_size, self.accelerator, self.bar = (
-            records,
-            parts,
-            batch_size,
-            accelerator,
-            bar,
-        )
+    records: Iterator[Record]
+    parts: Path
+    batch_size: int
+    accelerator: Accelerator
+    bar: tqdm
+    shards: int = 0  # of all processes; known when all was read
 
-    def __iter__(self) -> Iterator[tuple[int, bool, list[Record]]]:
-        for number, shard in enumerate(_cut(self.records, SHARD)):
+    def __iter__(self) -> Iterator[Batch]:
+        for number, records in enumerate(_cut(self.records, SHARD)):
+            self.shards = number + 1
             if number % self.accelerator.num_processes != self.accelerator.process_index:
                 continue
-            if (self.parts / f"{number:08d}.json").exists():
-                self.bar.update(len(shard))
+            digest, kept = hashlib.sha256(), _shard_path(self.parts, number)
+            for record in records:
+                digest.update(repr(record).encode(errors="surrogateescape"))
+            if kept.exists() and read_json(kept).get("records") == digest.hexdigest():
+                self.bar.update(len(records))
                 continue
-            batches = list(_cut(shard, self.batch_size))
+            batches = list(_cut(records, self.batch_size))
             for place, batch in enumerate(batches, start=1):
-                yield number, place == len(batches), batch
+                yield Batch(number, digest.hexdigest(), place == len(batches), batch)
 
 
 class _Pictures(Dataset):
@@ -250,10 +261,9 @@ class _Pictures(Dataset):
     def __init__(self, root: Path, transform):
         self.root, self.transform = root, transform
 
-    def __getitem__(self, work: tuple[int, bool, list[Record]]):
-        number, is_last, records = work
+    def __getitem__(self, batch: Batch):
         kept, pixels, rejected = [], [], []
-        for record in records:
+        for record in batch.records:
             try:
                 if record.problem:
                     raise InputError(record.problem)
@@ -261,7 +271,7 @@ class _Pictures(Dataset):
                 kept.append(_row(record))
             except InputError as error:
                 rejected.append((record.where, str(error)))
-        return number, is_last, kept, torch.stack(pixels) if pixels else None, rejected
+        return batch._replace(records=[]), kept, torch.stack(pixels) if pixels else None, rejected
 
     def _file(self, record: Record):
         if record.content is not None:
@@ -276,12 +286,12 @@ class _Texts(Dataset):
     def __init__(self, model):
         self.tokenize, self.max_words = model.tokenize, model.max_words
 
-    def __getitem__(self, work: tuple[int, bool, list[Record]]):
-        number, is_last, records = work
-        rejected = [(record.where, record.problem) for record in records if record.problem]
-        kept = [_row(record) for record in records if not record.problem]
+    def __getitem__(self, batch: Batch):
+        rejected = [(record.where, record.problem) for record in batch.records if record.problem]
+        kept = [_row(record) for record in batch.records if not record.problem]
         texts = [row[1]["text"] for row in kept]
-        return number, is_last, kept, self.tokenize(texts, self.max_words) if texts else None, rejected
+        inputs = self.tokenize(texts, self.max_words) if texts else None
+        return batch._replace(records=[]), kept, inputs, rejected
 
 
 def _row(record: Record) -> tuple[str, dict[str, Any]]:
@@ -307,21 +317,25 @@ class _Shard:
         if codes is not None:
             self.codes.append(codes)
 
-    def write(self, parts: Path, number: int, continuous: bool) -> None:
-        codes, stem = np.concatenate(self.codes), f"{number:08d}"
+    def write(self, parts: Path, batch: Batch, continuous: bool) -> None:
+        codes, path = np.concatenate(self.codes), _shard_path(parts, batch.shard)
         lines = [json.dumps({"id": i, "metadata": about}, ensure_ascii=False) + "\n" for i, about in self.rows]
-        write_bytes(parts / f"{stem}.codes", pack(binarize(codes)).tobytes())
+        write_bytes(path.with_suffix(".codes"), pack(binarize(codes)).tobytes())
         if continuous:
-            write_bytes(parts / f"{stem}.continuous", codes.astype(np.float16).tobytes())
-        write_text(parts / f"{stem}.jsonl", "".join(lines))
+            write_bytes(path.with_suffix(".continuous"), codes.astype(np.float16).tobytes())
+        write_text(path.with_suffix(".jsonl"), "".join(lines))
         flat = (f"{' '.join(where.split())}\t{' '.join(reason.split())}\n" for where, reason in self.rejected)
-        write_text(parts / f"{stem}.tsv", "".join(flat))
-        write_text(parts / f"{stem}.json", json.dumps({"rows": len(self.rows), "rejected": len(self.rejected)}))
+        write_text(path.with_suffix(".tsv"), "".join(flat))
+        facts = {"rows": len(self.rows), "rejected": len(self.rejected), "records": batch.digest}
+        write_text(path, json.dumps(facts))
 
 
-def _join(parts: Path, output: Path, about: dict[str, Any]) -> None:
+def _shard_path(parts: Path, number: int) -> Path:
+    return parts / f"{number:08d}.json"
+
+
+def _join(parts: Path, shards: list[Path], output: Path, about: dict[str, Any]) -> None:
     """Put the shards together, in order, a block at a time."""
-    shards = sorted(path for path in parts.glob("*.json") if path.name != "job.json")
     counts = [read_json(path) for path in shards]
     rows, width = sum(count["rows"] for count in counts), -(-about["k_bits"] // 8)
     if not rows:
@@ -338,10 +352,9 @@ def _join(parts: Path, output: Path, about: dict[str, Any]) -> None:
         for name, ending in (("rows.jsonl", ".jsonl"), ("rejected.tsv", ".tsv")):
             with open(folder / name, "wb") as file:
                 _append(file, [path.with_suffix(ending) for path in shards])
-        files = sorted(path.name for path in folder.iterdir())
-        sums = {name: sha256(folder / name) for name in files}
         counted = {"count": rows, "rejected": sum(count["rejected"] for count in counts)}
-        write_text(folder / "config.json", json.dumps({**about, **counted, "sha256": sums}, indent=2) + "\n")
+        facts = {**about, **counted, "sha256": sums_of(folder)}
+        write_text(folder / "config.json", json.dumps(facts, indent=2) + "\n")
     shutil.rmtree(parts, ignore_errors=True)
 
 

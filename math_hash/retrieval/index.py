@@ -12,6 +12,7 @@ import numpy as np
 from math_hash.errors import InputError
 
 Id = int | str
+KINDS = {"int": int, "str": str}
 LONGEST_ID = 256  # bytes
 
 
@@ -41,11 +42,13 @@ class Index(ABC):
         uri: where it is.
         k_bits: length of the codes.
         model: fingerprint of the model whose codes it holds; "" where nobody said.
+        id_kind: int or str; None while it has no rows yet.
     """
 
     uri: str
     k_bits: int
     model: str
+    id_kind: type | None
 
     def add(self, ids: Sequence[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None = None) -> None:
         """Add rows. When it returns, they are safe; if it fails, none or whole batches of them are there.
@@ -66,6 +69,7 @@ class Index(ABC):
         if len(set(ids)) != len(ids):
             raise InputError("add: an id stands twice among those to add; expected each once")
         if ids:
+            self._require_kind(ids)
             self._add(ids, codes, metadata)
 
     def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
@@ -95,13 +99,17 @@ class Index(ABC):
         codes, where = self._checked(codes), _checked_filter(where)
         return self._search_radius(codes, radius, where) if len(codes) else []
 
-    @abstractmethod
     def delete(self, ids: Sequence[Id]) -> int:
         """Remove rows. Returns how many of the ids were there."""
+        possible = self._possible(_plain(ids))
+        return self._delete(possible) if possible else 0
 
-    @abstractmethod
     def rows(self, ids: Sequence[Id]) -> list[tuple[np.ndarray, dict] | None]:
         """The packed code and the metadata of each id; None where it is not there."""
+        ids = _plain(ids)
+        possible = self._possible(ids)
+        found = self._rows(possible) if possible else {}
+        return [found.get(wanted) for wanted in ids]
 
     @abstractmethod
     def __len__(self) -> int:
@@ -120,16 +128,39 @@ class Index(ABC):
     def __exit__(self, *error):
         self.close()
 
-    def require_model(self, fingerprint: str) -> None:
-        """Raises InputError where the index holds codes of another model."""
+    def require_model(self, fingerprint: str, k_bits: int) -> None:
+        """Raises InputError where the index holds codes of another length, or of another model."""
+        if self.k_bits != k_bits:
+            raise InputError(
+                f"{self.uri}: holds codes of {self.k_bits} bits, not {k_bits}; use the model that made them (--bits "
+                "where they were cut), or another index"
+            )
         if self.model and fingerprint and self.model != fingerprint:
             raise InputError(
                 f"{self.uri}: holds codes of another model ({self.model[:12]}, not {fingerprint[:12]}), whose "
                 "distances mean nothing here; use the model that made it, or index again"
             )
 
+    def _require_kind(self, ids: list[Id]) -> None:
+        kind, known = type(ids[0]), self.id_kind
+        if known not in (None, kind):
+            raise InputError(
+                f"{self.uri}: its ids are {known.__name__}, these are {kind.__name__}; expected one kind an index"
+            )
+
+    def _possible(self, ids: list[Any]) -> list[Id]:
+        """Each id once, of those that may be there."""
+        kind = self.id_kind
+        return list(dict.fromkeys(wanted for wanted in ids if type(wanted) is kind))
+
     @abstractmethod
     def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None: ...
+
+    @abstractmethod
+    def _delete(self, ids: list[Id]) -> int: ...
+
+    @abstractmethod
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]: ...
 
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None) -> list[Neighbors]: ...
@@ -178,9 +209,7 @@ def open_index(uri: str | os.PathLike, k_bits: int | None = None, model: str = "
         raise InputError(f"{uri}: no engine for {scheme}://; expected a folder, milvus:// or postgresql://")
     index = Engine(uri, k_bits, model, create)
     try:
-        if k_bits is not None and index.k_bits != k_bits:
-            raise InputError(f"{uri}: holds codes of {index.k_bits} bits, not {k_bits}; name another index")
-        index.require_model(model)
+        index.require_model(model, k_bits or index.k_bits)
     except InputError:
         index.close()
         raise
@@ -211,6 +240,23 @@ def uri_options(uri: str, known: Mapping[str, type], keep_others: bool = False) 
     return parts._replace(query=urlencode(others)).geturl(), options
 
 
+def ivf_options(uri: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """nlist and nprobe, where `engine=ivf` asks for approximate search; None where exact search is meant.
+
+    Raises:
+        InputError: they do not fit together, or are out of range.
+    """
+    engine = options.get("engine", "exact")
+    if engine not in ("exact", "ivf"):
+        raise InputError(f"{uri}: engine={engine}; expected exact or ivf")
+    chosen = {name: options[name] for name in ("nlist", "nprobe") if name in options}
+    if engine == "exact" and chosen:
+        raise InputError(f"{uri}: nlist and nprobe belong to engine=ivf")
+    if min(chosen.values(), default=1) < 1:
+        raise InputError(f"{uri}: nlist and nprobe; expected 1 or more")
+    return {"engine": engine, **chosen} if engine == "ivf" else None
+
+
 def _checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
     for name, value in (where or {}).items():
         if not isinstance(name, str) or not name or '"' in name or "\\" in name:
@@ -222,11 +268,8 @@ def _checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _checked_ids(ids: Iterable) -> list[Id]:
-    ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    ids = _plain(ids)
     kinds = {type(found) for found in ids}
-    if any(issubclass(kind, np.generic) for kind in kinds):
-        ids = [found.item() if isinstance(found, np.generic) else found for found in ids]
-        kinds = {type(found) for found in ids}
     if kinds - {int, str} or len(kinds) > 1:
         raise InputError(f"ids: of {', '.join(sorted(kind.__name__ for kind in kinds))}; expected all int, or all str")
     for found in ids if str in kinds else ():
@@ -235,6 +278,13 @@ def _checked_ids(ids: Iterable) -> list[Id]:
     if int in kinds and not (-(2**63) <= min(ids) and max(ids) < 2**63):
         raise InputError("ids: an integer is too large; expected at most 63 bits")
     return ids
+
+
+def _plain(ids: Iterable) -> list[Any]:
+    """Ids as Python's own objects."""
+    if isinstance(ids, np.ndarray):
+        return ids.tolist()
+    return [found.item() if isinstance(found, np.generic) else found for found in ids]
 
 
 def _is_text(value: str) -> bool:

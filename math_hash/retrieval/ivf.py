@@ -11,29 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from math_hash.errors import InputError
+from math_hash.errors import import_extra
 from math_hash.retrieval import scan
 
 _SAMPLE, _TOP = 200, 10
-
-
-def checked_options(uri: str, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Options of `?engine=ivf`; None where exact search is meant.
-
-    Raises:
-        InputError: options do not fit together, or FAISS is not installed.
-    """
-    engine = options.get("engine", "exact")
-    if engine not in ("exact", "ivf"):
-        raise InputError(f"{uri}: engine={engine}; expected exact or ivf")
-    if engine == "exact":
-        if options.keys() - {"engine"}:
-            raise InputError(f"{uri}: nlist and nprobe belong to engine=ivf")
-        return None
-    if min(options.get("nlist", 1), options.get("nprobe", 1)) < 1:
-        raise InputError(f"{uri}: nlist and nprobe; expected 1 or more")
-    _faiss(uri)
-    return options
 
 
 def is_outdated(options: Mapping[str, Any] | None, built: "Ivf | None") -> bool:
@@ -50,7 +31,7 @@ def build(path: Path, codes: np.ndarray, k_bits: int, options: Mapping[str, Any]
     Returns:
         nlist, nprobe and recall.
     """
-    faiss = _faiss(path)
+    faiss = import_extra("faiss", "search", path)
     rows = np.ascontiguousarray(codes.T).view(np.uint8)  # (n, bytes)
     nlist = min(options.get("nlist") or max(1, int(4 * len(rows) ** 0.5)), max(1, len(rows) // 39))
     nprobe = min(options.get("nprobe", 8), nlist)
@@ -71,7 +52,7 @@ def build(path: Path, codes: np.ndarray, k_bits: int, options: Mapping[str, Any]
 
 def read(path: Path, facts: Mapping[str, Any], options: Mapping[str, Any]) -> "Ivf":
     """Read what `build` wrote; its sum was checked by the caller."""
-    index = _faiss(path).read_index_binary(str(path))
+    index = import_extra("faiss", "search", path).read_index_binary(str(path))
     index.nprobe = options.get("nprobe", facts["nprobe"])
     return Ivf(index, dict(facts))
 
@@ -94,11 +75,3 @@ class Ivf:
         import faiss
 
         self.index.remove_ids(faiss.IDSelectorBatch(rows.astype(np.int64)))
-
-
-def _faiss(where: Any):
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError(f"{where}: approximate search needs `pip install 'math_hash[search]'`") from error
-    return faiss

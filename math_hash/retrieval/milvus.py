@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from math_hash.errors import InputError
-from math_hash.retrieval.index import LONGEST_ID, Id, Index, Neighbors, uri_options
+from math_hash.errors import InputError, import_extra, one_line
+from math_hash.retrieval.index import KINDS, LONGEST_ID, Id, Index, Neighbors, ivf_options, uri_options
 
 _BATCH = 5000  # rows a request; Milvus refuses requests above 64 MB
 _MOST = 16384  # rows that Milvus returns for one query
@@ -32,25 +32,19 @@ class MilvusIndex(Index):
         if not self.collection.isidentifier():
             raise InputError(f"{uri}: expected milvus://host:port/collection, the name of letters, digits and _")
         self._consistency = options.get("consistency", "Session")
-        self._engine, self._nlist = options.get("engine", "exact"), options.get("nlist", 1024)
-        self._nprobe, self._timeout = options.get("nprobe", 8), options.get("timeout", 60.0)
-        if self._engine not in ("exact", "ivf"):
-            raise InputError(f"{uri}: engine={self._engine}; expected exact or ivf")
-        try:
-            import pymilvus
-        except ImportError as error:
-            raise InputError(f"{uri}: needs `pip install 'math_hash[milvus]'`") from error
-        self._milvus = pymilvus
+        self._timeout = options.get("timeout", 60.0)
+        self._ivf_options = ivf_options(uri, options)
+        self._milvus = import_extra("pymilvus", "milvus", uri)
         if self._consistency not in ("Strong", "Bounded", "Session", "Eventually"):
             raise InputError(f"{uri}: consistency={self._consistency}; expected Strong, Bounded, Session or Eventually")
         address = f"http://{place.hostname or 'localhost'}:{place.port or 19530}"
         login = {"user": place.username, "password": place.password or ""} if place.username else {}
         try:
-            self._client = pymilvus.MilvusClient(uri=address, timeout=min(self._timeout, 10), **login)
+            self._client = self._milvus.MilvusClient(uri=address, timeout=min(self._timeout, 10), **login)
             there = self._client.has_collection(self.collection)
         except Exception as error:  # pymilvus and gRPC raise many kinds
-            raise InputError(f"{self.uri}: Milvus does not answer ({_line(error)}); is it running there?") from error
-        self.k_bits, self.model, self._kind = k_bits, model, None
+            raise InputError(f"{self.uri}: Milvus does not answer ({one_line(error)}); is it running there?") from error
+        self.k_bits, self.model, self.id_kind = k_bits, model, None
         if there:
             self._read_facts()
         elif not create or k_bits is None:
@@ -60,39 +54,36 @@ class MilvusIndex(Index):
         described = self._call(self._client.describe_collection, self.collection)
         try:
             facts = json.loads(described["description"])
-            self.k_bits, self.model, self._kind = int(facts["k_bits"]), facts["model"], facts["ids"]
+            self.k_bits, self.model, self.id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.uri}: a collection that math_hash did not make; name another one") from error
         self._call(self._client.load_collection, self.collection)
 
-    def _make(self, kind: str) -> None:
+    def _make(self, kind: type) -> None:
         types = self._milvus.DataType
-        facts = {"k_bits": self.k_bits, "model": self.model, "ids": kind}
+        facts = {"k_bits": self.k_bits, "model": self.model, "ids": kind.__name__}
         schema = self._client.create_schema(description=json.dumps(facts), enable_dynamic_field=False)
-        key = {"datatype": types.INT64} if kind == "int" else {"datatype": types.VARCHAR, "max_length": LONGEST_ID}
+        key = {"datatype": types.INT64} if kind is int else {"datatype": types.VARCHAR, "max_length": LONGEST_ID}
         schema.add_field("id", is_primary=True, **key)
         schema.add_field("code", types.BINARY_VECTOR, dim=-(-self.k_bits // 8) * 8)
         schema.add_field("metadata", types.JSON)
         index = self._client.prepare_index_params()
         how = {"index_type": "BIN_FLAT", "params": {}}
-        if self._engine == "ivf":
-            how = {"index_type": "BIN_IVF_FLAT", "params": {"nlist": self._nlist}}
+        if self._ivf_options:
+            how = {"index_type": "BIN_IVF_FLAT", "params": {"nlist": self._ivf_options.get("nlist", 1024)}}
         index.add_index("code", metric_type="HAMMING", **how)
         self._call(
             self._client.create_collection, self.collection, schema=schema, index_params=index,
             consistency_level=self._consistency,
         )  # fmt: skip
         self._call(self._client.load_collection, self.collection)
-        self._kind = kind
+        self.id_kind = kind
 
     def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
-        kind = type(ids[0]).__name__
-        if self._kind is None:
-            self._make(kind)
-        if kind != self._kind:
-            raise InputError(f"{self.uri}: its ids are {self._kind}, these are {kind}; expected one kind an index")
-        if present := [found for found, row in zip(ids, self._query(ids, ["id"]), strict=True) if row]:
-            raise InputError(f"{self.uri}: id {present[0]!r} is there already; delete it first")
+        if self.id_kind is None:
+            self._make(type(ids[0]))
+        if present := self._query(ids, ["id"]):
+            raise InputError(f"{self.uri}: id {next(iter(present))!r} is there already; delete it first")
         for start in range(0, len(ids), _BATCH):
             stop = min(start + _BATCH, len(ids))
             rows = [
@@ -102,35 +93,28 @@ class MilvusIndex(Index):
             # upsert, not insert: a second try after a lost answer does not make a row twice
             self._call(self._client.upsert, self.collection, rows)
 
-    def delete(self, ids: Sequence[Id]) -> int:
-        """See `Index.delete`."""
-        if self._kind is None:
-            return 0
-        ids = [found.item() if isinstance(found, np.generic) else found for found in ids]
-        present = [found for found, row in zip(ids, self._query(ids, ["id"]), strict=True) if row]
+    def _delete(self, ids: list[Id]) -> int:
+        present = list(self._query(ids, ["id"]))
         for start in range(0, len(present), _BATCH):
             self._call(self._client.delete, self.collection, ids=present[start : start + _BATCH])
         return len(present)
 
-    def rows(self, ids: Sequence[Id]) -> list[tuple[np.ndarray, dict] | None]:
-        """See `Index.rows`."""
-        found = self._query(list(ids), ["id", "code", "metadata"])
-        return [row and (np.frombuffer(_bytes(row["code"]), np.uint8), row["metadata"] or {}) for row in found]
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]:
+        found = self._query(ids, ["id", "code", "metadata"])
+        return {i: (np.frombuffer(_bytes(row["code"]), np.uint8), row["metadata"] or {}) for i, row in found.items()}
 
-    def _query(self, ids: list[Id], fields: list[str]) -> list[dict | None]:
+    def _query(self, ids: list[Id], fields: list[str]) -> dict[Id, dict]:
         found = {}
-        if self._kind is not None:
-            for start in range(0, len(ids), _BATCH):
-                some = [i for i in ids[start : start + _BATCH] if type(i).__name__ == self._kind]
-                for row in self._call(
-                    self._client.query, self.collection, filter=f"id in {json.dumps(some)}", output_fields=fields,
-                    consistency_level="Strong",
-                ):  # fmt: skip
-                    found[row["id"]] = row
-        return [found.get(wanted) for wanted in ids]
+        for start in range(0, len(ids), _BATCH):
+            rows = self._call(
+                self._client.query, self.collection, filter=f"id in {json.dumps(ids[start : start + _BATCH])}",
+                output_fields=fields, consistency_level="Strong",
+            )  # fmt: skip
+            found.update((row["id"], row) for row in rows)
+        return found
 
     def __len__(self) -> int:
-        if self._kind is None:
+        if self.id_kind is None:
             return 0
         counted = self._call(
             self._client.query, self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
@@ -139,7 +123,7 @@ class MilvusIndex(Index):
 
     def save(self) -> None:
         """Let Milvus write what it holds in memory to its storage."""
-        if self._kind is not None:
+        if self.id_kind is not None:
             self._call(self._client.flush, self.collection)
 
     def close(self) -> None:
@@ -159,10 +143,10 @@ class MilvusIndex(Index):
         return found
 
     def _find(self, codes: np.ndarray, limit: int, where: Mapping | None, params: dict) -> list[Neighbors]:
-        if self._kind is None:
+        if self.id_kind is None:
             return [Neighbors(np.empty(0, np.int64), np.empty(0, np.int64))] * len(codes)
-        if self._engine == "ivf":
-            params = {**params, "nprobe": self._nprobe}
+        if self._ivf_options:
+            params = {**params, "nprobe": self._ivf_options.get("nprobe", 8)}
         most = max(1, min(len(codes), 2 * _MOST // limit))  # queries a request, so that answers stay small
         found = []
         for start in range(0, len(codes), most):
@@ -171,7 +155,7 @@ class MilvusIndex(Index):
                 anns_field="code", limit=limit, filter=_expression(where), output_fields=["id"],
                 search_params={"metric_type": "HAMMING", "params": params}, consistency_level=self._consistency,
             )  # fmt: skip
-        dtype = np.int64 if self._kind == "int" else None
+        dtype = np.int64 if self.id_kind is int else None
         neighbors = []
         for hits in found:
             ids = np.array([hit["id"] for hit in hits], dtype=dtype if len(hits) else np.int64)
@@ -188,10 +172,10 @@ class MilvusIndex(Index):
             except self._milvus.MilvusException as error:
                 lost = any(word in str(error).lower() for word in ("unavailable", "rate limit", "timeout", "deadline"))
                 if not lost or attempt == _TRIES - 1:
-                    raise InputError(f"{self.uri}: Milvus refuses ({_line(error)})") from error
+                    raise InputError(f"{self.uri}: Milvus refuses ({one_line(error)})") from error
                 time.sleep(0.5 * 2**attempt)
             except Exception as error:
-                raise InputError(f"{self.uri}: Milvus does not answer ({_line(error)})") from error
+                raise InputError(f"{self.uri}: Milvus does not answer ({one_line(error)})") from error
 
 
 def _expression(where: Mapping[str, Any] | None) -> str:
@@ -205,7 +189,3 @@ def _expression(where: Mapping[str, Any] | None) -> str:
 
 def _bytes(code: Any) -> bytes:
     return code if isinstance(code, bytes) else b"".join(code)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

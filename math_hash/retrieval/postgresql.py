@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from math_hash.codes import unpack
-from math_hash.errors import InputError
-from math_hash.retrieval.index import Id, Index, Neighbors, uri_options
+from math_hash.errors import InputError, import_extra, one_line
+from math_hash.retrieval.index import KINDS, Id, Index, Neighbors, ivf_options, uri_options
 
 _OPTIONS = {"table": str, "engine": str, "nlist": int, "nprobe": int}
 
@@ -26,26 +26,20 @@ class PostgreSQLIndex(Index):
 
     def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
         address, options = uri_options(uri, _OPTIONS, keep_others=True)  # the others are libpq's
-        self.table, self._engine = options.get("table", "codes"), options.get("engine", "exact")
+        self.table = options.get("table", "codes")
         shown = urlsplit(re.sub("//([^/@:]*):[^/@]*@", r"//\1@", address))  # without the password
         self.uri = f"postgresql://{shown.netloc}{shown.path}?table={self.table}"
-        self._nlist, self._nprobe = options.get("nlist"), options.get("nprobe", 8)
+        self._ivf_options = ivf_options(self.uri, options)
         if not re.fullmatch(r"[a-z_][a-z0-9_]{0,50}", self.table):
             raise InputError(f"{self.uri}: table={self.table}; expected small letters, digits and _")
-        if self._engine not in ("exact", "ivf"):
-            raise InputError(f"{self.uri}: engine={self._engine}; expected exact or ivf")
-        try:
-            import psycopg
-        except ImportError as error:
-            raise InputError(f"{self.uri}: needs `pip install 'math_hash[postgresql]'`") from error
-        self._psycopg = psycopg
+        self._psycopg = psycopg = import_extra("psycopg", "postgresql", self.uri)
         try:
             self._connection = psycopg.connect(address, connect_timeout=10, autocommit=True)
         except psycopg.Error as error:
             raise InputError(
-                f"{self.uri}: PostgreSQL does not answer ({_line(error)}); is it running there?"
+                f"{self.uri}: PostgreSQL does not answer ({one_line(error)}); is it running there?"
             ) from error
-        self.k_bits, self.model, self._kind = k_bits, model, None
+        self.k_bits, self.model, self.id_kind = k_bits, model, None
         try:
             self._read_facts(create)
         except InputError:
@@ -64,29 +58,26 @@ class PostgreSQLIndex(Index):
             return
         try:
             facts = json.loads(text)
-            self.k_bits, self.model, self._kind = int(facts["k_bits"]), facts["model"], facts["ids"]
+            self.k_bits, self.model, self.id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.uri}: a table that math_hash did not make; name another with ?table=") from error
 
-    def _make(self, kind: str) -> None:
-        facts = json.dumps({"k_bits": self.k_bits, "model": self.model, "ids": kind})
+    def _make(self, kind: type) -> None:
+        facts = json.dumps({"k_bits": self.k_bits, "model": self.model, "ids": kind.__name__})
         self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         self._connection.execute(
-            f"CREATE TABLE {self.table} (id {'bigint' if kind == 'int' else 'text'} PRIMARY KEY, "
+            f"CREATE TABLE {self.table} (id {'bigint' if kind is int else 'text'} PRIMARY KEY, "
             f"code bit({self.k_bits}) NOT NULL, metadata jsonb NOT NULL, position bigserial)"
         )
         self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
-        self._kind = kind
+        self.id_kind = kind
 
     def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
-        kind = type(ids[0]).__name__
-        if self._kind not in (None, kind):
-            raise InputError(f"{self.uri}: its ids are {self._kind}, these are {kind}; expected one kind an index")
-        is_new = self._kind is None
+        is_new = self.id_kind is None
         try:
             with self._errors(), self._connection.transaction():
                 if is_new:
-                    self._make(kind)
+                    self._make(type(ids[0]))
                 copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
                     for place, (found, bits) in enumerate(zip(ids, self._as_text(codes), strict=True)):
@@ -94,52 +85,35 @@ class PostgreSQLIndex(Index):
                         rows.write_row((found, bits, json.dumps(about, ensure_ascii=False)))
         except InputError:
             if is_new:
-                self._kind = None
+                self.id_kind = None
             raise
 
-    def delete(self, ids: Sequence[Id]) -> int:
-        """See `Index.delete`."""
-        if self._kind is None:
-            return 0
+    def _delete(self, ids: list[Id]) -> int:
         with self._errors():
-            query = f"DELETE FROM {self.table} WHERE id = ANY(%s)"
-            return self._connection.execute(query, [self._of_kind(ids)]).rowcount
+            return self._connection.execute(f"DELETE FROM {self.table} WHERE id = ANY(%s)", [ids]).rowcount
 
-    def rows(self, ids: Sequence[Id]) -> list[tuple[np.ndarray, dict] | None]:
-        """See `Index.rows`."""
-        if self._kind is None:
-            return [None] * len(ids)
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]:
         with self._errors():
             query = f"SELECT id, code::text, metadata FROM {self.table} WHERE id = ANY(%s)"
-            found = {row[0]: row[1:] for row in self._connection.execute(query, [self._of_kind(ids)])}
-        return [
-            (np.packbits(np.frombuffer(found[i][0].encode(), np.uint8) == ord("1")), found[i][1])
-            if i in found
-            else None
-            for i in ids
-        ]
-
-    def _of_kind(self, ids: Sequence[Id]) -> list[Id]:
-        ids = [found.item() if isinstance(found, np.generic) else found for found in ids]
-        return [found for found in ids if type(found).__name__ == self._kind]
+            return {found: (_packed(bits), about) for found, bits, about in self._connection.execute(query, [ids])}
 
     def __len__(self) -> int:
-        if self._kind is None:
+        if self.id_kind is None:
             return 0
         with self._errors():
             return self._connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()[0]
 
     def save(self) -> None:
         """With engine=ivf, build the approximate index over all rows."""
-        if self._engine == "ivf" and self._kind is not None:
-            lists = self._nlist or max(1, int(len(self) ** 0.5))
+        if self._ivf_options and self.id_kind is not None:
+            lists = self._ivf_options.get("nlist") or max(1, int(len(self) ** 0.5))
             with self._errors(), self._connection.transaction():
                 self._connection.execute(f"DROP INDEX IF EXISTS {self.table}_code")
                 self._connection.execute(
                     f"CREATE INDEX {self.table}_code ON {self.table} USING ivfflat (code bit_hamming_ops) "
                     f"WITH (lists = {lists})"
                 )
-        elif self._kind is not None:
+        elif self.id_kind is not None:
             with self._errors():
                 self._connection.execute(f"ANALYZE {self.table}")
 
@@ -149,7 +123,7 @@ class PostgreSQLIndex(Index):
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
         # a second sorting key, and the approximate index cannot be used
-        order = "distance" if self._engine == "ivf" else "distance, position"
+        order = "distance" if self._ivf_options else "distance, position"
         return self._find(codes, where, "", (), f"ORDER BY {order} LIMIT {int(top_k)}")
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
@@ -158,7 +132,7 @@ class PostgreSQLIndex(Index):
         )
 
     def _find(self, codes: np.ndarray, where, near: str, values: tuple, order: str) -> list[Neighbors]:
-        if self._kind is None:
+        if self.id_kind is None:
             return [Neighbors(np.empty(0, np.int64), np.empty(0, np.int64))] * len(codes)
         clauses, filters = ["true"], []
         for name, value in (where or {}).items():
@@ -172,11 +146,11 @@ class PostgreSQLIndex(Index):
         )
         results = []
         with self._errors(), self._connection.transaction():
-            if self._engine == "ivf":
-                self._connection.execute(f"SET LOCAL ivfflat.probes = {int(self._nprobe)}")
+            if self._ivf_options:
+                self._connection.execute(f"SET LOCAL ivfflat.probes = {self._ivf_options.get('nprobe', 8)}")
             for bits in self._as_text(codes):
                 found = self._connection.execute(query, [bits, *filters, *((bits, *values) if near else ())]).fetchall()
-                ids = np.array([row[0] for row in found], np.int64 if self._kind == "int" or not found else None)
+                ids = np.array([row[0] for row in found], np.int64 if self.id_kind is int or not found else None)
                 results.append(Neighbors(ids, np.array([row[1] for row in found], np.int64)))
         return results
 
@@ -192,8 +166,8 @@ class PostgreSQLIndex(Index):
             found = re.search(r"\(id\)=\((.*)\)", str(error))
             raise InputError(f"{self.uri}: id {found and found[1]} is there already; delete it first") from error
         except self._psycopg.Error as error:
-            raise InputError(f"{self.uri}: PostgreSQL refuses ({_line(error)})") from error
+            raise InputError(f"{self.uri}: PostgreSQL refuses ({one_line(error)})") from error
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _packed(digits: str) -> np.ndarray:
+    return np.packbits(np.frombuffer(digits.encode(), np.uint8) == ord("1"))

@@ -22,11 +22,9 @@ class Segment:
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Where these row numbers stand, of those that are here."""
         places = np.searchsorted(self.rows, rows)
-        return (
-            places[(places < len(self.rows)) & (self.rows[np.minimum(places, len(self.rows) - 1)] == rows)]
-            if len(self.rows)
-            else places[:0]
-        )
+        inside = places < len(self.rows)
+        places, rows = places[inside], rows[inside]
+        return places[self.rows[places] == rows]
 
     def bury(self, dead: np.ndarray) -> None:
         """Pass over the rows of these numbers from now on."""

@@ -9,6 +9,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,17 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from math_hash.data.images import TarMember, open_image
+from math_hash.data.images import open_image
 from math_hash.errors import InputError
 from math_hash.model import CodeModel
-from math_hash.retrieval.index import LONGEST_ID, Index
+from math_hash.retrieval.index import LONGEST_ID, Id, Index
 from math_hash.retrieval.limits import Busy, Gate, Worker, problem
+from math_hash.retrieval.thumbnail import thumbnail
 
 LONGEST_TEXT = 10_000  # characters; encoders read far fewer
 MOST_RESULTS = 1000
@@ -106,11 +107,7 @@ def make_app(
     Raises:
         InputError: model and index do not belong together, or a public server has no token.
     """
-    if model.k_bits != index.k_bits:
-        raise InputError(
-            f"{index.uri}: holds codes of {index.k_bits} bits, the model makes {model.k_bits}; use its own model"
-        )
-    index.require_model(model.fingerprint)
+    index.require_model(model.fingerprint, model.k_bits)
     if is_public and not token:
         raise InputError("--host: listening beyond this machine needs --token")
     root = None if images is None else Path(images).resolve()
@@ -155,14 +152,16 @@ def make_app(
         return Found(results=await worker.run(job), seconds=time.perf_counter() - start)
 
     def encode(kind: str, content: Any) -> np.ndarray:
-        with torch.inference_mode():
-            return model.encode_text([content]) if kind == "text" else model.encode_image([content])
+        return model.encode_text([content]) if kind == "text" else model.encode_image([content])
+
+    def id_of(name: str) -> Id:
+        return int(name) if index.id_kind is int and re.fullmatch("-?[0-9]{1,18}", name) else name
 
     def row_of(name: str):
-        for known in (name, *([int(name)] if name.lstrip("-").isdecimal() and len(name) < 19 else [])):
-            if (row := index.rows([known])[0]) is not None:
-                return known, row
-        raise HTTPException(404, "no row has that id")
+        row = index.rows([id_of(name)])[0]
+        if row is None:
+            raise HTTPException(404, "no row has that id")
+        return row
 
     def from_parameters(
         top_k: Annotated[int, Query(ge=1, le=MOST_RESULTS)] = 20,
@@ -211,7 +210,7 @@ def make_app(
     @app.post("/search/id", responses=refusals)
     async def search_id(query: IdQuery) -> Found:
         """Rows nearest to a row of the index."""
-        return await search(lambda: row_of(query.id)[1][0][None], query)
+        return await search(lambda: row_of(query.id)[0][None], query)
 
     @app.post("/search/code", responses=refusals)
     async def search_code(query: CodeQuery) -> Found:
@@ -239,27 +238,20 @@ def make_app(
 
         def job() -> int:
             code = encode("text", text) if file is None else encode("image", picture(content))
-            known = index.rows([id])[0]
-            if known is not None:
+            if index.rows([id_of(id)])[0] is not None:
                 raise HTTPException(409, "a row has that id already; delete it first")
-            index.add([int(id) if ids_are_numbers(id) else id], code, [about])
+            index.add([id_of(id)], code, [about])
             return len(index)
 
         return {"count": await worker.run(job)}
-
-    def ids_are_numbers(name: str) -> bool:
-        """Whether an id that looks like a number is one here."""
-        if not (name.lstrip("-").isdecimal() and len(name) < 19) or not len(index):
-            return False
-        first = index.search(np.zeros((1, -(-index.k_bits // 8)), np.uint8), 1)[0]
-        return first.ids.dtype.kind == "i"
 
     @app.delete("/rows", responses=refusals)
     async def delete(id: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)]) -> dict[str, int]:
         """Remove a row."""
 
         def job() -> int:
-            index.delete([row_of(id)[0]])
+            if not index.delete([id_of(id)]):
+                raise HTTPException(404, "no row has that id")
             return len(index)
 
         return {"count": await worker.run(job)}
@@ -267,8 +259,8 @@ def make_app(
     @app.get("/rows", responses=refusals)
     async def show_row(id: Annotated[str, Query(min_length=1, max_length=LONGEST_ID)]) -> dict[str, Any]:
         """A row's metadata and code."""
-        found, (code, about) = await worker.run(lambda: row_of(id))
-        return {"id": found, "code": code.tobytes().hex(), "metadata": about}
+        code, about = await worker.run(lambda: row_of(id))
+        return {"id": id_of(id), "code": code.tobytes().hex(), "metadata": about}
 
     @app.get("/image", response_class=Response, responses={**refusals, 200: {"content": {"image/jpeg": {}}}})
     async def show_image(
@@ -276,23 +268,10 @@ def make_app(
         size: Annotated[int, Query(ge=16, le=2048, description="longest side, in pixels")] = 320,
     ):
         """The picture of a row, made smaller."""
-        _, (_, about) = await worker.run(lambda: row_of(id))
-        path = _inside(root, about.get("image"))
-        if path is None:
-            raise HTTPException(404, "that row has no picture here")
-
-        def shrink() -> bytes:
-            source = TarMember.of(path, *about["member"]) if about.get("member") else path
-            image = open_image(source)
-            image.thumbnail((size, size))
-            buffer = io.BytesIO()
-            image.save(buffer, "jpeg", quality=85)
-            return buffer.getvalue()
-
-        try:
-            content = await asyncio.to_thread(shrink)
-        except (InputError, TypeError) as error:
-            raise HTTPException(404, "the picture of that row cannot be read") from error
+        _, about = await worker.run(lambda: row_of(id))
+        content = root and await asyncio.to_thread(thumbnail, root, about, size)
+        if not content:
+            raise HTTPException(404, "that row has no picture that can be read here")
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     @app.get("/health")
@@ -324,14 +303,6 @@ _REFUSALS = {
     400: "a value cannot be used", 401: "no or a wrong token", 403: "not allowed here", 404: "no such row",
     409: "the id is taken", 413: "too large", 415: "no readable picture", 503: "too busy", 504: "took too long",
 }  # fmt: skip
-
-
-def _inside(root: Path | None, name: Any) -> Path | None:
-    """The file of that name in the collection's folder; None where it leads out of it, through links too."""
-    if root is None or not isinstance(name, str) or "\0" in name:
-        return None
-    path = (root / name).resolve()
-    return root / name if path.is_relative_to(root) else None
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:

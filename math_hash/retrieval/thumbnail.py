@@ -1,0 +1,31 @@
+"""Small pictures of the rows that a search finds."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from math_hash.data.images import TarMember, open_image
+from math_hash.errors import InputError
+
+
+def thumbnail(root: Path, metadata: Mapping[str, Any], side: int) -> bytes | None:
+    """The picture of a row as a JPEG file, its longer side at most `side` pixels.
+
+    Returns:
+        None where the row has no picture, it cannot be read, or it lies outside `root`, through links too.
+    """
+    name, member = metadata.get("image"), metadata.get("member")
+    if not isinstance(name, str) or not name or "\0" in name:
+        return None
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        return None
+    try:
+        image = open_image(TarMember.of(path, *member) if member else path)
+    except (InputError, TypeError):
+        return None
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=85)
+    return buffer.getvalue()
