@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
 from math_hash.encoders.features import Features, stored_features
+from math_hash.encoders.transformer import is_ordinary, padding_mask, run_blocks
 from math_hash.errors import InputError
 
 
@@ -45,6 +46,9 @@ class ClipEncoder(nn.Module):
         config = deepcopy(architecture)
         model_class = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
         self.clip = model_class(**config)
+        text = getattr(self.clip, "text", self.clip)
+        if not (is_ordinary(self.clip.visual.transformer) and is_ordinary(text.transformer)):
+            raise InputError(_NOT_ORDINARY.format("its blocks are not CLIP's ordinary ones"))
         for name in ("logit_scale", "logit_bias"):  # they take no part in hashing
             if getattr(self.clip, name, None) is not None:
                 getattr(self.clip, name).requires_grad_(False)
@@ -81,14 +85,13 @@ class ClipEncoder(nn.Module):
             return stored_features(images, needs)
         visual = self.clip.visual
         stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
-        depths = sorted({*stages, len(visual.transformer.resblocks) - 1})
-        output = visual.forward_intermediates(images, indices=depths, output_fmt="NLC", output_extra_tokens=True)
-        tokens = visual.ln_post(output["image_intermediates"][-1]) @ visual.proj
-        states = dict(zip(depths, output["image_intermediates_prefix"], strict=True))
+        last, states = run_blocks(visual.transformer, visual._embeds(images), depths=stages)
+        normed = visual.ln_post(last)
+        pooled = visual._pool(last)[0] if visual.final_ln_after_pool else visual._global_pool(normed)[0]
         return Features(
-            tokens=tokens,
-            pooled=output["image_features"],
-            stages=torch.cat([states[stage] for stage in stages], dim=1) if stages else None,
+            tokens=normed[:, 1:] @ visual.proj,
+            pooled=pooled @ visual.proj,
+            stages=torch.stack([states[stage][:, 0] for stage in stages], dim=1) if stages else None,
         )
 
     def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
@@ -110,23 +113,16 @@ class ClipEncoder(nn.Module):
             )
         end = token_ids.argmax(dim=1)
         padding = torch.arange(length, device=token_ids.device) > end[:, None]
-        blocks = text.transformer.resblocks
-        mask = padding[:, None, :]
-        if text.attn_mask is not None:
-            mask = mask | torch.ones(length, length, dtype=torch.bool, device=mask.device).triu(1)
-        heads = blocks[0].attn.num_heads
-        mask = mask.expand(batch, length, length).repeat_interleave(heads, dim=0)  # (b * heads, length, length)
-        mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(mask, float("-inf"))
-
-        stages = _quarters(len(blocks)) if "stages" in needs else []
-        depths = sorted({*stages, len(blocks) - 1})
         embedded = text.token_embedding(token_ids) + text.positional_embedding[:length]
-        last, between = text.transformer.forward_intermediates(embedded, attn_mask=mask, indices=depths)
+        mask = padding_mask(padding, embedded.dtype)
+        if text.attn_mask is not None:
+            mask = mask + text.attn_mask[:length, :length]  # causal
+        stages = _quarters(len(text.transformer.resblocks)) if "stages" in needs else []
+        last, states = run_blocks(text.transformer, embedded, mask, stages)
         projection = text.text_projection
         normed = text.ln_final(last)
         tokens = projection(normed) if isinstance(projection, nn.Linear) else normed @ projection
         rows = torch.arange(batch, device=end.device)
-        states = dict(zip(depths, between, strict=True))
         return Features(
             tokens=tokens,
             pooled=tokens[rows, end],
@@ -140,6 +136,9 @@ def _quarters(layers: int) -> list[int]:
     return [-(-layers * quarter // 4) - 1 for quarter in range(1, 5)]
 
 
+_NOT_ORDINARY = "this open_clip model cannot be used: {}; use one such as ViT-B-32-quickgelu"
+
+
 def _check_ordinary(architecture: dict[str, Any]) -> None:
     vision, text = architecture["vision_cfg"], architecture["text_cfg"]
     reason = None
@@ -150,4 +149,4 @@ def _check_ordinary(architecture: dict[str, Any]) -> None:
     elif text.get("pool_type", "argmax") != "argmax" or text.get("proj_type", "linear") != "linear":
         reason = "its text tower does not project the state at the end marker"
     if reason:
-        raise InputError(f"this open_clip model cannot be used: {reason}; use one such as ViT-B-32-quickgelu")
+        raise InputError(_NOT_ORDINARY.format(reason))

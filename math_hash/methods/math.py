@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
+from math_hash.encoders.transformer import padding_mask, run_blocks
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures
 from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
@@ -180,12 +181,8 @@ class LocalHead(nn.Module):
         """Tokens (b, length, d), `content` bool (b, length) True at the tokens that count (None: all): (b, k)."""
         tokens = tokens + positions(tokens.shape[1], tokens.shape[2], tokens)
         if content is None:
-            return torch.tanh(self.projection(self.transformer(tokens).mean(dim=1)))
-        length = tokens.shape[1]
-        heads = self.transformer.resblocks[0].attn.num_heads if len(self.transformer.resblocks) else 1
-        mask = torch.zeros(content.shape, dtype=tokens.dtype, device=tokens.device).masked_fill(~content, float("-inf"))
-        mask = mask[:, None].expand(-1, length, -1).repeat_interleave(heads, dim=0)  # (b * heads, length, length)
-        states = self.transformer(tokens, attn_mask=mask)
+            return torch.tanh(self.projection(run_blocks(self.transformer, tokens)[0].mean(dim=1)))
+        states, _ = run_blocks(self.transformer, tokens, padding_mask(~content, tokens.dtype))
         weight = content.unsqueeze(-1).to(states.dtype)
         return torch.tanh(self.projection((states * weight).sum(dim=1) / weight.sum(dim=1)))
 

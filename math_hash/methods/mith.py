@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
+from math_hash.encoders.transformer import run_blocks
 from math_hash.methods.math import GlobalHead, Stream, positions
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, other
 from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
@@ -133,7 +134,7 @@ class ConceptHead(nn.Module):
             content: bool (b, length), True at the tokens that count; None: all.
         """
         concepts = concept_weights(spoken, content, self.top_concepts) @ tokens
-        states = self.transformer(concepts + positions(*concepts.shape[1:], concepts))
+        states, _ = run_blocks(self.transformer, concepts + positions(*concepts.shape[1:], concepts))
         return torch.tanh((states * self.weight).sum(dim=-1) + self.bias), concepts
 
 

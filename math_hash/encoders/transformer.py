@@ -1,0 +1,118 @@
+"""The blocks of CLIP's towers and of the local heads, which keep little for their gradients.
+
+Layer norms and activations cost next to nothing beside the matrix products that follow them, but their results take
+half of the memory of a training step. So only what goes into them is kept, and they are computed once more in the
+backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation in large
+transformer models", section 4.2). Attention is PyTorch's fused one, on views of one product for queries, keys and
+values.
+"""
+
+from collections.abc import Callable, Collection
+
+import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, Transformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+def run_blocks(
+    transformer: Transformer, states: Tensor, mask: Tensor | None = None, depths: Collection[int] = ()
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Pass states through a transformer's blocks; the same result as `transformer.forward_intermediates`.
+
+    Args:
+        states: (b, length, d).
+        mask: added to the attention's logits, float (b or 1, 1, length or 1, length).
+        depths: numbers of the blocks after which the states are wanted.
+
+    Returns:
+        The last states, (b, length, d), and those of `depths`.
+    """
+    wanted = {}
+    for depth, block in enumerate(transformer.resblocks):
+        if transformer.grad_checkpointing and torch.is_grad_enabled():
+            states = checkpoint(_block, block, states, mask, use_reentrant=False)
+        else:
+            states = _block(block, states, mask)
+        if depth in depths:
+            wanted[depth] = states
+    return states, wanted
+
+
+def is_ordinary(transformer: nn.Module) -> bool:
+    """Whether `run_blocks` can run its blocks."""
+    return isinstance(transformer, Transformer) and all(
+        type(block) is ResidualAttentionBlock and block.attn.batch_first for block in transformer.resblocks
+    )
+
+
+def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
+    """From bool (b, length), True where no token may look, to a mask for `run_blocks`, (b, 1, 1, length)."""
+    return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(padding, float("-inf"))[
+        :, None, None
+    ]
+
+
+def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:
+    batch, length, width = states.shape
+    attention, (expand, activation, contract) = block.attn, block.mlp
+    joined = _linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
+    split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, length, -1)
+    if mask is not None:
+        mask = mask.to(joined.dtype)
+    mixed = F.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).reshape(batch, length, width)
+    states = states + block.ls_1(attention.out_proj(mixed))
+    hidden = _linear_of(block.ln_2, states, expand.weight, expand.bias)
+    act = _quick_gelu if isinstance(activation, QuickGELU) else activation
+    return states + block.ls_2(_linear_of(act, hidden, contract.weight, contract.bias))
+
+
+def _quick_gelu(value: Tensor) -> Tensor:
+    """x sigmoid(1.702 x), by the fused kernel of y sigmoid(y)."""
+    return F.silu(value * 1.702) * (1 / 1.702)
+
+
+def _linear_of(function: Callable[[Tensor], Tensor], value: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear(function(value))`; for gradients, only `value` is kept."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses by itself what to keep
+        return F.linear(function(value), weight, bias)
+    parameters = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
+    return _LinearOf.apply(function, value, weight, bias, *parameters)
+
+
+class _LinearOf(torch.autograd.Function):
+    @staticmethod
+    def forward(context, function, value, weight, bias, *parameters):
+        context.function = function
+        context.save_for_backward(value, weight)
+        device = value.device.type
+        context.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        return F.linear(function(value), weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, gradient):
+        value, weight = context.saved_tensors
+        function = context.function
+        _, needs_value, needs_weight, needs_bias, *needs_parameters = context.needs_input_grad
+        parameters = list(function.parameters()) if isinstance(function, nn.Module) else []
+        wanted = [p for p, needed in zip(parameters, needs_parameters, strict=True) if needed]
+        device, dtype, enabled = context.autocast
+        with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
+            value = value.detach().requires_grad_(needs_value)
+            inner = function(value)
+        rows = gradient.flatten(0, -2)
+        of_weight = of_bias = of_value = None
+        if needs_weight:
+            of_weight = (rows.T @ inner.detach().flatten(0, -2).to(rows.dtype)).to(weight.dtype)
+        if needs_bias:
+            of_bias = rows.sum(dim=0, dtype=weight.dtype)
+        found = []
+        if inner.requires_grad:
+            of_inner = (rows @ weight.to(rows.dtype)).view(inner.shape).to(inner.dtype)
+            targets = [value] * needs_value + wanted
+            found = list(torch.autograd.grad(inner, targets, of_inner))
+            of_value = found.pop(0) if needs_value else None
+        of_parameters = [found.pop(0) if needed else None for needed in needs_parameters]
+        return None, of_value, of_weight, of_bias, *of_parameters
