@@ -10,13 +10,16 @@ the loop over parameters), and against what this machine's matrix products reach
 """
 
 import argparse
-import resource
+import ctypes
+import gc
 import time
+from pathlib import Path
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from math_hash.encoders.clip import ClipEncoder
+from math_hash.encoders import ClipEncoder, Features
 from math_hash.encoders.weights import named_architecture
 from math_hash.methods.math import LocalHead
 from math_hash.model import HashModel
@@ -37,6 +40,19 @@ def best(task, repeats):
         task()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def forget_peak():
+    """Give what is free back to the system, and measure this process's peak anew from here on (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory():
+    """The most memory that this process had, in GB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def matrix_rate(dtype, size=2048):
@@ -70,6 +86,46 @@ class PlainLocalHead(nn.Module):
 
     def forward(self, tokens, content=None):
         return self.hash(self.transformer(tokens))
+
+
+class PlainAttention(nn.Module):
+    """Attention as its formula says: softmax(q k^T / sqrt(d) + mask) v, of linear maps of the states."""
+
+    def __init__(self, attention: nn.MultiheadAttention):
+        super().__init__()
+        self.heads, self.width = attention.num_heads, attention.embed_dim
+        self.joined = nn.Linear(self.width, 3 * self.width)
+        self.joined.weight, self.joined.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.out = attention.out_proj
+
+    def forward(self, states, *others, attn_mask=None, need_weights=False):
+        batch, length, _ = states.shape
+        parts = self.joined(states).chunk(3, dim=-1)
+        query, key, value = (part.reshape(batch, length, self.heads, -1).transpose(1, 2) for part in parts)
+        logits = query @ key.transpose(-2, -1) / (self.width / self.heads) ** 0.5
+        if attn_mask is not None:
+            logits = logits + attn_mask
+        mixed = (torch.softmax(logits, dim=-1) @ value).transpose(1, 2).reshape(batch, length, self.width)
+        return (self.out(mixed),)
+
+
+class PlainEncoder(ClipEncoder):
+    """The encoder on open_clip's blocks with plain attention; all results are kept for the gradients."""
+
+    def encode_image(self, images, needs=()):
+        visual = self.clip.visual
+        normed = visual.ln_post(visual.transformer(visual._embeds(images)))
+        return Features(normed[:, 1:] @ visual.proj, normed[:, 0] @ visual.proj)
+
+    def encode_text(self, token_ids, needs=()):
+        clip, (batch, length) = self.clip, token_ids.shape
+        end = token_ids.argmax(dim=1)
+        padding = torch.arange(length) > end[:, None]
+        unseen = padding[:, None, None] | torch.ones(length, length, dtype=torch.bool).triu(1)
+        mask = torch.zeros(unseen.shape).masked_fill(unseen, float("-inf"))
+        states = clip.transformer(clip.token_embedding(token_ids) + clip.positional_embedding[:length], attn_mask=mask)
+        tokens = clip.ln_final(states) @ clip.text_projection
+        return Features(tokens, tokens[torch.arange(batch), end], padding)
 
 
 class PlainBertAdam:
@@ -118,10 +174,17 @@ def local_head(arguments):
     )
 
 
-def math_model(k_bits, seed=0):
-    torch.manual_seed(seed)
-    encoder = ClipEncoder(named_architecture("ViT-B-32-quickgelu", 224))
+def math_model(k_bits, kind=ClipEncoder):
+    torch.manual_seed(0)
+    encoder = kind(named_architecture("ViT-B-32-quickgelu", 224))
     return HashModel(encoder, "MATH", k_bits, {}, WORDS)
+
+
+def make_plain(model):
+    for stream, head in model.head.local_heads.items():
+        model.head.local_heads[stream] = PlainLocalHead(head, model.k_bits)
+    for block in [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]:
+        block.attn = PlainAttention(block.attn)
 
 
 def optimizer(arguments):
@@ -151,40 +214,47 @@ def step(arguments):
     for row, length in enumerate(torch.randint(5, WORDS, (b,)).tolist()):
         words[row, : length + 1] = torch.cat([torch.randint(1, 40_000, (length,)), torch.tensor([49407])])
     inputs = {"image": torch.randn(b, 3, 224, 224), "text": words, "label_text": words.flip(0), "label": labels[:b]}
-    positions = torch.arange(b)
     flop, rate = FLOP_A_ROW * b, matrix_rate(torch.float32)
     print(
         f"whole step, {k} bits, batch {b}: {flop / 1e12:.1f} TFLOP; fp32 matrix products reach {rate / 1e9:.0f} GFLOP/s"
     )
-    found = {}
+    found, memory = {}, {}
     for name in ("bf16", "fp32", "plain"):
-        model = math_model(k)
-        if name == "plain":
-            for stream, head in model.head.local_heads.items():
-                model.head.local_heads[stream] = PlainLocalHead(head, k)
-        whole = TrainingStep(model, CodeBank(("image", "text", "label"), labels, k, 0))
-        params = [p for p in model.parameters() if p.requires_grad]
-        update = PlainBertAdam(params, 1e-6, 1000) if name == "plain" else BertAdam(params, 1e-6, 1000)
-
-        def once(whole=whole, params=params, update=update, name=name):
-            with torch.autograd.set_detect_anomaly(name == "plain"):
-                with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
-                    terms = whole(inputs, positions, ("image", "text", "label"))
-                sum(terms.values()).backward()
-            update.step()
-            for p in params:
-                p.grad = None
-
-        once()
-        found[name] = best(once, arguments.repeats)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        forget_peak()
+        found[name] = seconds_a_step(name, inputs, labels, arguments)
+        memory[name] = peak_memory()
         print(
             f"  {name:6} {found[name]:6.1f} s   {flop / found[name] / 1e9:5.0f} GFLOP/s, "
-            f"{flop / found[name] / rate:.0%} of the fp32 matrix rate   memory so far at most {peak:.1f} GB",
+            f"{flop / found[name] / rate:.0%} of the fp32 matrix rate   at most {memory[name]:.1f} GB of memory",
             flush=True,
         )
     ratios = found["plain"] / found["fp32"], found["fp32"] / found["bf16"]
     print(f"  fp32 {ratios[0]:.2f} times as fast as plain, bf16 {ratios[1]:.2f} times as fast as fp32")
+    shares = (f"{memory[name] / memory['plain']:.0%} in {name}" for name in ("fp32", "bf16"))
+    print(f"  memory of plain: {', '.join(shares)}")
+
+
+def seconds_a_step(name, inputs, labels, arguments):
+    k, is_plain = arguments.k_bits, name == "plain"
+    model = math_model(k, PlainEncoder if is_plain else ClipEncoder)
+    if is_plain:
+        make_plain(model)
+    whole = TrainingStep(model, CodeBank(("image", "text", "label"), labels, k, 0))
+    params = [p for p in model.parameters() if p.requires_grad]
+    update = (PlainBertAdam if is_plain else BertAdam)(params, 1e-6, 1000)
+    positions = torch.arange(arguments.batch_size)
+
+    def once():
+        with torch.autograd.set_detect_anomaly(is_plain):
+            with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
+                terms = whole(inputs, positions, ("image", "text", "label"))
+            sum(terms.values()).backward()
+        update.step()
+        for p in params:
+            p.grad = None
+
+    once()
+    return best(once, arguments.repeats)
 
 
 def main():

@@ -116,6 +116,22 @@ def test_padding_changes_only_the_padding_positions():
     assert torch.allclose(long.pooled, short.pooled, atol=1e-5)
 
 
+def test_rows_taken_in_parts_are_those_of_one_batch(monkeypatch):
+    encoder = encoder_from_openai(tiny_clip().state_dict(), 32, "test")
+    images, ids = torch.randn(70, 3, 32, 32), encoder.tokenize(TEXTS * 17 + TEXTS[:2], 12)
+    with torch.no_grad():
+        found = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
+        monkeypatch.setattr("math_hash.encoders.clip._CPU_ROWS", 1000)
+        wanted = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one.pooled, other.pooled, atol=1e-5)
+        assert torch.allclose(one.stages, other.stages, atol=1e-5)
+    assert torch.allclose(found[0].tokens, wanted[0].tokens, atol=1e-5)
+    padding = wanted[1].padding
+    assert torch.equal(found[1].padding, padding)
+    assert torch.allclose(found[1].tokens[~padding], wanted[1].tokens[~padding], atol=1e-5)
+
+
 def test_stages_are_the_pooled_states_at_the_end_of_each_quarter():
     model, encoder = tiny_clip(), encoder_from_openai(tiny_clip().state_dict(), 32, "test")
     images, ids = torch.randn(2, 3, 32, 32), encoder.tokenize(TEXTS, 12)

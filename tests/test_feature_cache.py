@@ -49,7 +49,7 @@ def test_the_cache_holds_what_the_encoder_gives(frozen, tmp_path):
     with torch.no_grad():
         pixels = [encoder.image_transform(Image.open(data.image_path(row)).convert("RGB")) for row in range(60)]
         image = encoder.encode_image(torch.stack(pixels), {"stages"})
-        text = encoder.encode_text(encoder.tokenize(data.captions, 12), {"stages"})
+        text = encoder.encode_text(encoder.tokenize(data.captions, 12), {"stages", "padding"})
     stored = {path.stem: np.load(path) for path in (tmp_path / "features").glob("*.npy")}
     for name, features in (("image", image), ("text", text)):
         for part in ("tokens", "pooled", "stages"):

@@ -94,4 +94,4 @@ def test_half_of_the_memory_is_kept_for_gradients():
     model, states = transformer(), torch.randn(64, LENGTH, WIDTH, dtype=torch.float64, requires_grad=True)
     parameters = sum(p.nbytes for p in model.parameters())
     ours, plain = (kept_bytes(lambda f=f: f(states)) - parameters for f in (lambda s: run_blocks(model, s), model))
-    assert ours < 0.55 * plain
+    assert ours < 0.5 * plain

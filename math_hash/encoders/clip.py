@@ -13,6 +13,8 @@ from math_hash.encoders.features import Features, stored_features
 from math_hash.encoders.transformer import is_ordinary, padding_mask, run_blocks
 from math_hash.errors import InputError
 
+_CPU_ROWS = 32
+
 
 class ClipEncoder(nn.Module):
     """A CLIP with a vision transformer and an ordinary causal text tower.
@@ -49,6 +51,7 @@ class ClipEncoder(nn.Module):
         text = getattr(self.clip, "text", self.clip)
         if not (is_ordinary(self.clip.visual.transformer) and is_ordinary(text.transformer)):
             raise InputError(_NOT_ORDINARY.format("its blocks are not CLIP's ordinary ones"))
+        self.clip.visual.conv1.to(memory_format=torch.channels_last)  # the layout in which a GPU convolves fastest
         for name in ("logit_scale", "logit_bias"):  # they take no part in hashing
             if getattr(self.clip, name, None) is not None:
                 getattr(self.clip, name).requires_grad_(False)
@@ -75,7 +78,7 @@ class ClipEncoder(nn.Module):
         """Widths of the image and the text tower's states."""
         return self.architecture["vision_cfg"]["width"], self.architecture["text_cfg"]["width"]
 
-    def encode_image(self, images: Tensor | dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+    def encode_image(self, images: Tensor | dict[str, Tensor], needs: Collection[str] = ("padding",)) -> Features:
         """Encode normalised pictures, float (b, 3, resolution, resolution); or pass on what was stored of them.
 
         Args:
@@ -83,9 +86,17 @@ class ClipEncoder(nn.Module):
         """
         if isinstance(images, dict):
             return stored_features(images, needs)
+        if not _is_taken_in_parts(images):
+            return self._encode_pictures(images, needs)
+        parts = [self._encode_pictures(some, needs) for some in images.split(_CPU_ROWS)]
+        return Features.joined(parts, parts[0].tokens.shape[1])
+
+    def _encode_pictures(self, images: Tensor, needs: Collection[str]) -> Features:
         visual = self.clip.visual
         stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
-        last, states = run_blocks(visual.transformer, visual._embeds(images), depths=stages)
+        last, states = run_blocks(
+            visual.transformer, visual._embeds(images.contiguous(memory_format=torch.channels_last)), depths=stages
+        )
         normed = visual.ln_post(last)
         pooled = visual._pool(last)[0] if visual.final_ln_after_pool else visual._global_pool(normed)[0]
         return Features(
@@ -94,24 +105,37 @@ class ClipEncoder(nn.Module):
             stages=torch.stack([states[stage][:, 0] for stage in stages], dim=1) if stages else None,
         )
 
-    def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+    def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Collection[str] = ("padding",)) -> Features:
         """Encode token ids, int64 (b, length), zero padded, length at most the context; or pass on what was stored.
 
         Args:
-            needs: with "stages", the end marker's state at the end of each quarter of the tower is given too.
+            needs: with "stages", the end marker's state at the end of each quarter of the tower is given too; without
+                "padding", the tokens at padding positions are anything.
 
         Raises:
             InputError: the texts are longer than the encoder's context.
         """
         if isinstance(token_ids, dict):
             return stored_features(token_ids, needs)
-        text = getattr(self.clip, "text", self.clip)
-        batch, length = token_ids.shape
+        length = token_ids.shape[1]
         if length > self.context_length:
             raise InputError(
                 f"--max-words {length}: this encoder reads at most {self.context_length} tokens; lower --max-words"
             )
         end = token_ids.argmax(dim=1)
+        if "padding" in needs or not _is_taken_in_parts(token_ids):
+            return self._encode_texts(token_ids, end, needs)
+        # texts of similar length together, each batch padded to its own longest only
+        order = end.argsort(stable=True)
+        parts = [
+            self._encode_texts(token_ids[rows, : int(end[rows[-1]]) + 1], end[rows], needs)
+            for rows in order.split(_CPU_ROWS)
+        ]
+        return Features.joined(parts, length).of_rows(order.argsort())
+
+    def _encode_texts(self, token_ids: Tensor, end: Tensor, needs: Collection[str]) -> Features:
+        text = getattr(self.clip, "text", self.clip)
+        batch, length = token_ids.shape
         padding = torch.arange(length, device=token_ids.device) > end[:, None]
         embedded = text.token_embedding(token_ids) + text.positional_embedding[:length]
         mask = padding_mask(padding, embedded.dtype)
@@ -129,6 +153,11 @@ class ClipEncoder(nn.Module):
             padding=padding,
             stages=torch.stack([states[stage][rows, end] for stage in stages], dim=1) if stages else None,
         )
+
+
+def _is_taken_in_parts(inputs: Tensor) -> bool:
+    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths are there to read."""
+    return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > _CPU_ROWS
 
 
 def _quarters(layers: int) -> list[int]:

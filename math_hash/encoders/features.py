@@ -1,10 +1,11 @@
 """What an encoder gives for a batch of images or texts."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass
@@ -33,6 +34,25 @@ class Features:
             return None
         end = (~self.padding).sum(dim=1, keepdim=True).sub(1).clamp(min=1)
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) < end
+
+    @classmethod
+    def joined(cls, parts: Sequence["Features"], length: int) -> "Features":
+        """Those of several batches together; tokens are filled up with zeros, padding with True, to `length`."""
+
+        def together(name: str, dim: int | None = None, fill: float = 0) -> Tensor | None:
+            found = [getattr(part, name) for part in parts]
+            if found[0] is None:
+                return None
+            if dim is not None:
+                found = [F.pad(value, (0, 0) * dim + (0, length - value.shape[1]), value=fill) for value in found]
+            return torch.cat(found)
+
+        return cls(together("tokens", 1), together("pooled"), together("padding", 0, True), together("stages"))
+
+    def of_rows(self, rows: Tensor) -> "Features":
+        """Those of these rows, int64 (m,), in this order."""
+        values = (self.tokens, self.pooled, self.padding, self.stages)
+        return Features(*(None if value is None else value[rows] for value in values))
 
 
 def stored_features(

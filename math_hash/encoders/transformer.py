@@ -1,10 +1,10 @@
 """The blocks of CLIP's towers and of the local heads, which keep little for their gradients.
 
-Layer norms and activations cost next to nothing beside the matrix products that follow them, but their results take
-half of the memory of a training step. So only what goes into them is kept, and they are computed once more in the
-backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation in large
-transformer models", section 4.2). Attention is PyTorch's fused one, on views of one product for queries, keys and
-values.
+Layer norms, activations and attention itself cost next to nothing beside the matrix products that follow them, but
+their results take half of the memory of a training step. So only what goes into them is kept, and they are computed
+once more in the backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation
+in large transformer models", section 4.2). Attention is PyTorch's fused one, on views of one product for queries, keys
+and values.
 """
 
 from collections.abc import Callable, Collection
@@ -58,11 +58,14 @@ def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -
     batch, length, width = states.shape
     attention, (expand, activation, contract) = block.attn, block.mlp
     joined = _linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
-    split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, length, -1)
-    if mask is not None:
-        mask = mask.to(joined.dtype)
-    mixed = F.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).reshape(batch, length, width)
-    states = states + block.ls_1(attention.out_proj(mixed))
+
+    def attend(joined: Tensor) -> Tensor:
+        split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, ...)
+        mixed = F.scaled_dot_product_attention(*split, attn_mask=None if mask is None else mask.to(joined.dtype))
+        return mixed.transpose(1, 2).reshape(batch, length, width)
+
+    project = attention.out_proj
+    states = states + block.ls_1(_linear_of(attend, joined, project.weight, project.bias))
     hidden = _linear_of(block.ln_2, states, expand.weight, expand.bias)
     act = _quick_gelu if isinstance(activation, QuickGELU) else activation
     return states + block.ls_2(_linear_of(act, hidden, contract.weight, contract.bias))
@@ -70,7 +73,7 @@ def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -
 
 def _quick_gelu(value: Tensor) -> Tensor:
     """x sigmoid(1.702 x), by the fused kernel of y sigmoid(y)."""
-    return F.silu(value * 1.702) * (1 / 1.702)
+    return F.silu(value * 1.702, inplace=not torch.is_grad_enabled()).mul_(1 / 1.702)
 
 
 def _linear_of(function: Callable[[Tensor], Tensor], value: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

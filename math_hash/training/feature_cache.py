@@ -161,7 +161,7 @@ def _array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
 
 
 def _encode(arrays: dict[str, np.ndarray], encoder: ClipEncoder, inputs: dict, rows: np.ndarray) -> None:
-    needs = {"tokens", "stages"}
+    needs = {"tokens", "stages", "padding"}
     found = {
         "image": encoder.encode_image(inputs["image"], needs),
         "text": encoder.encode_text(inputs["text"], needs),
