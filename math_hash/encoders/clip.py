@@ -156,7 +156,7 @@ class ClipEncoder(nn.Module):
 
 
 def _is_taken_in_parts(inputs: Tensor) -> bool:
-    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths are there to read."""
+    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths can be read."""
     return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > _CPU_ROWS
 
 
