@@ -188,6 +188,8 @@ def _benchmark(flags: dict) -> None:
     base = make_config({**flags, "is_train": True})
     from math_hash.methods import METHODS
 
+    if not base.batch_size:
+        raise InputError("--batch-size auto: methods compare at one batch size only; give a number")
     methods = chosen["methods"] or list(METHODS)
     if unknown := [method for method in methods if method not in METHODS]:
         raise InputError(f"--methods {' '.join(unknown)}: unknown; choose from {', '.join(METHODS)}")
@@ -295,6 +297,10 @@ def _train(config: Config, accelerator) -> None:
     wanted, config = config.method, with_usable_method(config, data)
     if config.method != wanted and accelerator.is_main_process:
         print(f"note: {config.dataset} has no labels, which {wanted} needs; training {config.method} instead")
+    if not config.batch_size and not config.resume:
+        from math_hash.training.batch_size import largest_batch_size
+
+        config = replace(config, batch_size=largest_batch_size(config, accelerator, data))
     run = loop.train(config, accelerator, data)
     selection = {"selected_on": config.select_on, "selected_epoch": loop.best_epoch(run)}
     _report(replace(config, pretrained=str(run.path)), accelerator, data, run.path, selection)

@@ -7,8 +7,9 @@ of it in `config.yaml`.
 """
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,14 @@ def option(
     *,
     minimum: float | None = None,
     flag: str | None = None,
+    words: dict[str, int] | None = None,
 ) -> Any:
-    """A field of `Config` with its help line, its allowed values or least value and, where it differs, its flag."""
-    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum, "flag": flag})
+    """A field of `Config` with its help line, its allowed values or least value and, where it differs, its flag.
+
+    words: names of some values.
+    """
+    about = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
+    return field(default=default, metadata=about)
 
 
 @dataclass
@@ -101,17 +107,21 @@ class Config:
 
     # the optimizer
     epochs: int = option(30, "passes over the training rows", minimum=1)
-    batch_size: int = option(128, "rows a step, over all processes together", minimum=1)
+    batch_size: int = option(
+        128, "rows a step, over all processes together; auto: as many as fit", minimum=0, words={"auto": 0}
+    )
     gradient_accumulation: int = option(1, "steps whose gradients are averaged before the weights change", minimum=1)
     lr: float = option(0.001, "learning rate of the heads", minimum=0)
     clip_lr: float = option(0.000002, "learning rate of CLIP", minimum=0)
     weight_decay: float = option(0.01, "decoupled weight decay", minimum=0)
     warmup_proportion: float = option(0.05, "share of all steps in which the learning rate rises")
+    compile: bool = option(False, "compile the transformer blocks: a minute at the start, faster steps afterwards")
     precision: str = option("no", "mixed precision", ("no", "fp16", "bf16"))
     gradient_checkpointing: bool = option(False, "compute CLIP's states twice instead of keeping them: less memory")
 
     # validation and results
     valid_freq: int = option(1, "validate every so many epochs", minimum=1)
+    valid_rows: int = option(0, "validate against so many database rows, drawn once by the seed (0: all)", minimum=0)
     select_on: str = option(
         "val", "choose the best epoch on held-out training rows, or on the queries as the releases do", ("val", "test")
     )
@@ -126,6 +136,9 @@ class Config:
     def __post_init__(self):
         for item in fields(self):
             value, choices = getattr(self, item.name), item.metadata["choices"]
+            if isinstance(value, str) and value in item.metadata["words"]:
+                value = item.metadata["words"][value]
+                setattr(self, item.name, value)
             kinds = (int, float) if item.type in ("float", float) else (item.type,)
             if value is not None and isinstance(item.type, type) and type(value) not in kinds:
                 raise InputError(f"{flag_of(item)}: {value!r} is not of type {item.type.__name__}")
@@ -152,6 +165,8 @@ class Config:
             raise InputError(
                 "--draw-captions excludes --features and --freeze-encoder: a stored feature is of one caption"
             )
+        if not self.batch_size and not self.is_train:
+            raise InputError("--batch-size auto: is found by steps of training; give a number, or --is-train")
         if self.is_train and self.held_out >= self.train_num:
             raise InputError(
                 f"--val-num {self.val_num} leaves no training rows of --train-num {self.train_num}; "
@@ -187,7 +202,16 @@ def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) ->
             parser.add_argument(flag_of(item), action=action, **arguments)
         else:
             kind = item.type if isinstance(item.type, type) else str
+            if words := item.metadata["words"]:
+                kind = partial(_number, words)
             parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
+
+
+def _number(words: Mapping[str, int], text: str) -> int:
+    try:
+        return words[text] if text in words else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, nor {', '.join(words)}") from error
 
 
 def make_config(flags: dict[str, Any]) -> Config:

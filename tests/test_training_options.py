@@ -1,6 +1,7 @@
 """Options that change how a step is computed, and not what it computes."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -10,11 +11,12 @@ import torch
 
 from math_hash.cli import main_py
 from math_hash.config import Config
-from math_hash.data import load_batches, read_dataset
+from math_hash.data import load_batches, read_dataset, split_rows
 from math_hash.errors import InputError
 from math_hash.model import read_saved
-from math_hash.training import loop
+from math_hash.training import batch_size, loop
 from math_hash.training.memory import memory_errors
+from math_hash.training.run_folder import RunFolder
 from math_hash.training.setup import Data
 
 
@@ -76,6 +78,57 @@ def test_padding_of_a_whole_batch_is_left_out_where_it_changes_nothing(tiny_flag
     assert lengths < model.max_words
     with torch.no_grad():
         assert torch.allclose(model.hash_text(batch["text"]), model.hash_text(pairs.text_ids[:20]), atol=1e-6)
+
+
+def test_compiled_blocks_leave_the_losses_as_they_are(tiny_flags, tmp_path, monkeypatch, capsys):
+    plain = trained(tiny_flags, tmp_path / "plain")
+    changed = trained(tiny_flags, tmp_path / "changed", "--compile")
+    for one, other in zip(plain, changed, strict=True):
+        assert np.allclose([*one.values()], [*other.values()], rtol=1e-4)
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
+    torch._dynamo.reset()
+    assert main_py(["--is-train", *tiny_flags, "--compile", "--lr", "0.002", "--save-dir", str(tmp_path / "no")]) == 2
+    assert "--compile: cannot compile here" in capsys.readouterr().err
+    torch._dynamo.reset()
+
+
+def test_validation_takes_a_sample_of_the_database(tiny_flags, tmp_path, monkeypatch):
+    asked = []
+    encode = loop.encode_rows
+    monkeypatch.setattr(loop, "encode_rows", lambda *a, **k: (asked.append(a[2]), encode(*a, **k))[1])
+    trained(tiny_flags, tmp_path / "run", "--valid-rows", "7")
+    first, second = asked
+    assert len(first) == 9 + 7
+    assert (first == second).all()
+    split = split_rows(60, 10, 40, 9, 1)
+    assert np.isin(first[9:], split.database).all()
+    assert (first[:9] == split.val).all()
+
+
+def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(batch_size, "STEPS", 2)
+
+    def found(free):
+        monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+        trained(tiny_flags, tmp_path / str(free), "--batch-size", "auto", "--epochs", "1")
+        size = RunFolder(tmp_path / str(free)).read_config()["batch_size"]
+        printed = capsys.readouterr().out
+        assert f"batch size   {size} " in printed
+        return size, 1e6 * float(re.search("([0-9.]+) MB a row", printed)[1])
+
+    assert found(1e6)[0] == 1
+    most, each = found(1e12)
+    assert most == 31 // 2  # two steps an epoch
+    fixed = batch_size._fixed(read_saved(tmp_path / str(1e12)))
+    sizes = [found((fixed + rows * each) / batch_size.SHARE)[0] for rows in (5, 10)]
+    assert 1 <= sizes[0] <= 5
+    assert sizes[1] == sizes[0] + 5
+    assert main_py([*tiny_flags, "--pretrained", str(tmp_path / str(1e6)), "--batch-size", "auto"]) == 2
+    assert "--batch-size auto" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main_py(["--is-train", *tiny_flags, "--batch-size", "some"])
+    assert "nor auto" in capsys.readouterr().err
 
 
 def test_too_little_memory_is_one_line_with_remedies(tiny_flags, tmp_path, monkeypatch, capsys):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from math_hash.errors import InputError, one_line
+
 
 def run_blocks(
     transformer: Transformer, states: Tensor, mask: Tensor | None = None, depths: Collection[int] = ()
@@ -29,15 +31,37 @@ def run_blocks(
     Returns:
         The last states, (b, length, d), and those of `depths`.
     """
-    wanted = {}
+    run, wanted = _block, {}
+    if torch.is_grad_enabled():
+        run = getattr(transformer, "compiled_block", _block)
     for depth, block in enumerate(transformer.resblocks):
         if transformer.grad_checkpointing and torch.is_grad_enabled():
-            states = checkpoint(_block, block, states, mask, use_reentrant=False)
+            states = checkpoint(run, block, states, mask, use_reentrant=False)
         else:
-            states = _block(block, states, mask)
+            states = run(block, states, mask)
         if depth in depths:
             wanted[depth] = states
     return states, wanted
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile the blocks of all transformers in a model, for training; once for each width and kind of mask.
+
+    Only the block is compiled, not the whole step: blocks of one width share what was compiled for the first.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+    compiled = torch.compile(_block, dynamic=True)
+
+    def run(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:
+        try:
+            return compiled(block, states, mask)
+        except TorchDynamoException as error:
+            raise InputError(f"--compile: cannot compile here ({one_line(error)}); leave it out") from error
+
+    for transformer in model.modules():
+        if isinstance(transformer, Transformer):
+            transformer.compiled_block = run
 
 
 def is_ordinary(transformer: nn.Module) -> bool:

@@ -253,6 +253,9 @@ def _validate(config, model, dataset, data, accelerator, show) -> dict[str, floa
     split = data.split
     query = split.val if config.select_on == "val" else split.query
     database = query if data.pairs_only else split.database[~np.isin(split.database, query)]
+    if 0 < config.valid_rows < len(database) and not data.pairs_only:
+        drawn = np.random.default_rng([config.seed, config.valid_rows]).permutation(len(database))
+        database = database[np.sort(drawn[: config.valid_rows])]
     codes = encode_rows(
         model,
         dataset,

@@ -18,6 +18,7 @@ from math_hash.data import (
     split_rows,
 )
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
+from math_hash.encoders.transformer import compile_blocks
 from math_hash.errors import InputError
 from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.loading import load_model
@@ -154,6 +155,8 @@ def open_model(config: Config, data: Data) -> HashModel:
         model.encoder.requires_grad_(False)
     elif config.gradient_checkpointing and isinstance(encoder, ClipEncoder):
         encoder.clip.set_grad_checkpointing(True)
+    if config.compile:
+        compile_blocks(model)
     return model
 
 

@@ -1,0 +1,93 @@
+"""`--batch-size auto`: the largest batch that this machine's memory holds."""
+
+import psutil
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from math_hash.config import Config
+from math_hash.data import load_batches
+from math_hash.training.code_bank import CodeBank
+from math_hash.training.feature_cache import with_cache
+from math_hash.training.loop import TrainingStep, turns_of
+from math_hash.training.memory import memory_errors
+from math_hash.training.setup import Data, open_model
+
+SHARE = 0.85  # of the free memory that is planned with
+STEPS = 10  # that an epoch shall still have
+_CPU_ROOM = 1.6  # a process takes this much more than its tensors: working memory, and gaps between blocks
+
+
+def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> int:
+    """The largest batch size, over all processes together, whose steps fit the memory that is free now.
+
+    Steps of 8 and of 16 rows are taken, which tell what a row needs and what every step needs. On a GPU a step of the
+    batch found is tried, and a tenth is taken off as often as it does not fit. It is a multiple of the number of
+    processes, at most a tenth of the training rows, and at least one row a process.
+
+    Raises:
+        InputError: anything about the data or the weights is not as it must be, or even the smallest step fails.
+    """
+    device, processes = accelerator.device, accelerator.num_processes
+    model = open_model(config, data)
+    data = with_cache(config, model, data, accelerator)
+    most = max(1, len(data.split.train) // (STEPS * processes))
+    free = _free(device, processes)
+    labels = torch.from_numpy(data.folder.labels[data.split.train])
+    step = TrainingStep(model, CodeBank(model.head.streams, labels, config.k_bits, config.seed)).to(device)
+
+    def needed(rows: int) -> int:
+        with memory_errors(config):
+            return max(_needed(step, data, turn, rows, accelerator) for turn in turns_of(model, config))
+
+    few, more = 8, 16
+    each = max(1, (needed(more) - needed(few)) / (more - few))
+    found = int((SHARE * free - _fixed(model) - max(0, needed(few) - few * each)) / each)
+    found = min(max(1, found), most)
+    while device.type == "cuda" and found > 1:
+        try:
+            _needed(step, data, turns_of(model, config)[0], found, accelerator)
+            break
+        except torch.OutOfMemoryError:
+            found = int(0.9 * found)
+    found = int(accelerator.gather(torch.tensor([found], device=device)).min()) * processes
+    if accelerator.is_main_process:
+        print(f"batch size   {found} (of {free / 1e9:.1f} GB a process, {each / 1e6:.1f} MB a row)")
+    return found
+
+
+def _free(device: torch.device, processes: int) -> int:
+    return (
+        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available // processes
+    )
+
+
+def _fixed(model: nn.Module) -> int:
+    """Weights; for those that are trained, gradients and the optimizer's two moments too."""
+    return sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
+
+
+def _needed(step: TrainingStep, data: Data, turn: tuple[str, ...], rows: int, accelerator: Accelerator) -> int:
+    """Bytes that a step of so many rows needs beside what every step has."""
+    device = accelerator.device
+    chosen = data.split.train[:rows] if rows <= len(data.split.train) else data.split.train.repeat(rows)[:rows]
+    inputs = next(load_batches(data.pairs(step.model).for_training(turn), [chosen], 0, device))
+    positions = torch.arange(rows, device=device) % len(step.bank.labels)
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), accelerator.autocast():
+        loss = sum(step(inputs, positions, turn).values())
+    if device.type == "cuda":
+        loss.backward()
+        step.zero_grad()
+        return torch.cuda.max_memory_allocated(device) - before
+    weights = {p.untyped_storage().data_ptr() for p in step.parameters()}
+    return int(_CPU_ROOM * sum(size for place, size in kept.items() if place not in weights))
