@@ -5,13 +5,16 @@
 *local*: the local head's hash layer, forward and backward, on 49 tokens: one product on the mean token, against one
 little linear layer a token and bit. *optimizer*: a step of BertAdam over MATH's parameters, against a loop over
 parameters and against PyTorch's AdamW(foreach=True). *step*: a whole MATH step with a ViT-B/32 of random weights, in
-fp32 and with bf16 autocast, against the plain formulation (a little linear layer a token and bit, anomaly detection,
-the loop over parameters), and against what this machine's matrix products reach at most.
+fp32, with bf16 autocast and compiled, against the plain formulation (a little linear layer a token and bit, attention
+as its formula says, anomaly detection, the loop over parameters), and against what this machine's matrix products reach
+at most, measured before and after. Its memory is what was allocated at one time; a process has some more, gaps between
+blocks of its heap. It runs on a GPU where there is one.
 """
 
 import argparse
 import ctypes
 import gc
+import threading
 import time
 from pathlib import Path
 
@@ -19,7 +22,9 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from math_hash.data.pairs import to_device
 from math_hash.encoders import ClipEncoder, Features
+from math_hash.encoders.transformer import compile_blocks
 from math_hash.encoders.weights import named_architecture
 from math_hash.methods.math import LocalHead
 from math_hash.model import HashModel
@@ -28,6 +33,7 @@ from math_hash.training.code_bank import CodeBank
 from math_hash.training.loop import TrainingStep
 from math_hash.training.memory import keep_freed_memory
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WIDTH, TOKENS, WORDS = 512, 49, 32
 # of one row, forward and backward: 26 GFLOP for the picture, 7 for each of two texts, 4 for the heads
 FLOP_A_ROW = 44e9
@@ -38,26 +44,57 @@ def best(task, repeats):
     for _ in range(repeats):
         start = time.perf_counter()
         task()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 
 
 def forget_peak():
-    """Give what is free back to the system, and measure this process's peak anew from here on (Linux)."""
+    """Give what is free back to the system, and measure the peak anew from here on (of this process: Linux)."""
     gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory():
-    """The most memory that this process had, in GB."""
+    """The most memory that this process had, or its tensors on the GPU, in GB."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
+class LiveMemory:
+    """The most that was allocated at one time while the block ran, in GB; gaps of the heap do not count (glibc)."""
+
+    def __enter__(self):
+        self.most, self.ended = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def _watch(self):
+        fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        kind = type("mallinfo2", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in fields]})
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        mallinfo2.restype = kind
+        while not self.ended.wait(0.02):
+            found = mallinfo2()
+            self.most = max(self.most, (found.uordblks + found.hblkhd) / 1e9)
+
+    def __exit__(self, *error):
+        self.ended.set()
+        self.thread.join()
+
+
 def matrix_rate(dtype, size=2048):
     """FLOP a second of this machine's matrix product."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
     a @ b
     return 2 * size**3 / best(lambda: a @ b, 8)
 
@@ -119,13 +156,13 @@ class PlainEncoder(ClipEncoder):
 
     def encode_text(self, token_ids, needs=()):
         clip, (batch, length) = self.clip, token_ids.shape
-        end = token_ids.argmax(dim=1)
-        padding = torch.arange(length) > end[:, None]
-        unseen = padding[:, None, None] | torch.ones(length, length, dtype=torch.bool).triu(1)
-        mask = torch.zeros(unseen.shape).masked_fill(unseen, float("-inf"))
+        end, device = token_ids.argmax(dim=1), token_ids.device
+        padding = torch.arange(length, device=device) > end[:, None]
+        unseen = padding[:, None, None] | torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+        mask = torch.zeros(unseen.shape, device=device).masked_fill(unseen, float("-inf"))
         states = clip.transformer(clip.token_embedding(token_ids) + clip.positional_embedding[:length], attn_mask=mask)
         tokens = clip.ln_final(states) @ clip.text_projection
-        return Features(tokens, tokens[torch.arange(batch), end], padding)
+        return Features(tokens, tokens[torch.arange(batch, device=device), end], padding)
 
 
 class PlainBertAdam:
@@ -214,24 +251,32 @@ def step(arguments):
     for row, length in enumerate(torch.randint(5, WORDS, (b,)).tolist()):
         words[row, : length + 1] = torch.cat([torch.randint(1, 40_000, (length,)), torch.tensor([49407])])
     inputs = {"image": torch.randn(b, 3, 224, 224), "text": words, "label_text": words.flip(0), "label": labels[:b]}
-    flop, rate = FLOP_A_ROW * b, matrix_rate(torch.float32)
-    print(
-        f"whole step, {k} bits, batch {b}: {flop / 1e12:.1f} TFLOP; fp32 matrix products reach {rate / 1e9:.0f} GFLOP/s"
-    )
-    found, memory = {}, {}
-    for name in ("bf16", "fp32", "plain"):
+    flop = FLOP_A_ROW * b
+    print(f"whole step, {k} bits, batch {b}, on {DEVICE}: {flop / 1e12:.1f} TFLOP, padding of texts included")
+    inputs = to_device(inputs, DEVICE)
+    found, memory, process = {}, {}, {}
+    for name in ("bf16", "fp32", "compiled", "plain"):
         forget_peak()
-        found[name] = seconds_a_step(name, inputs, labels, arguments)
-        memory[name] = peak_memory()
+        rates = [matrix_rate(torch.float32)]
+        with LiveMemory() as live:
+            found[name] = seconds_a_step(name, inputs, labels, arguments)
+        rates.append(matrix_rate(torch.float32))
+        process[name] = peak_memory()
+        memory[name] = process[name] if DEVICE.type == "cuda" else live.most
+        rate = sum(rates) / 2
+        speed = flop / found[name]
         print(
-            f"  {name:6} {found[name]:6.1f} s   {flop / found[name] / 1e9:5.0f} GFLOP/s, "
-            f"{flop / found[name] / rate:.0%} of the fp32 matrix rate   at most {memory[name]:.1f} GB of memory",
+            f"  {name:8} {found[name]:6.2f} s  {speed / 1e9:5.0f} GFLOP/s, {speed / rate:4.0%} of the fp32 matrix rate "
+            f"({rate / 1e9:.0f})   memory {memory[name]:.1f} GB, process {process[name]:.1f} GB",
             flush=True,
         )
-    ratios = found["plain"] / found["fp32"], found["fp32"] / found["bf16"]
-    print(f"  fp32 {ratios[0]:.2f} times as fast as plain, bf16 {ratios[1]:.2f} times as fast as fp32")
-    shares = (f"{memory[name] / memory['plain']:.0%} in {name}" for name in ("fp32", "bf16"))
-    print(f"  memory of plain: {', '.join(shares)}")
+    ratios = found["plain"] / found["fp32"], found["fp32"] / found["bf16"], found["fp32"] / found["compiled"]
+    print(
+        f"  fp32 {ratios[0]:.2f} times as fast as plain; bf16 {ratios[1]:.2f}, compiled {ratios[2]:.2f} times as fp32"
+    )
+    for name in ("fp32", "bf16"):
+        shares = memory[name] / memory["plain"], process[name] / process["plain"]
+        print(f"  {name} takes {shares[0]:.0%} of plain's memory, its process {shares[1]:.0%}")
 
 
 def seconds_a_step(name, inputs, labels, arguments):
@@ -239,14 +284,17 @@ def seconds_a_step(name, inputs, labels, arguments):
     model = math_model(k, PlainEncoder if is_plain else ClipEncoder)
     if is_plain:
         make_plain(model)
-    whole = TrainingStep(model, CodeBank(("image", "text", "label"), labels, k, 0))
+    if name == "compiled":
+        compile_blocks(model)
+    model.to(DEVICE)
+    whole = TrainingStep(model, CodeBank(("image", "text", "label"), labels, k, 0)).to(DEVICE)
     params = [p for p in model.parameters() if p.requires_grad]
     update = (PlainBertAdam if is_plain else BertAdam)(params, 1e-6, 1000)
-    positions = torch.arange(arguments.batch_size)
+    positions = torch.arange(arguments.batch_size, device=DEVICE)
 
     def once():
         with torch.autograd.set_detect_anomaly(is_plain):
-            with torch.autocast("cpu", torch.bfloat16, enabled=name == "bf16"):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=name == "bf16"):
                 terms = whole(inputs, positions, ("image", "text", "label"))
             sum(terms.values()).backward()
         update.step()

@@ -1,0 +1,172 @@
+"""From pictures to codes, and from cached features to a trained model, with a ViT-B/32 of random weights.
+
+    python benchmarks/pipeline.py [--parts encode cache protocol] [--data FOLDER] [--rows 1024] [--batch-size 128]
+
+*encode*: pictures and texts a second, the share of decoding, and the memory of an evaluation at a quarter of the rows
+and at all of them, beside the plain formulation, which encodes with gradient graphs and plain attention. *cache*: an
+epoch of MATH with the encoder in the loop beside one from cached features, and what the cache takes. *protocol*: the
+released protocol of MIRFlickr-25K, 20,015 pairs and 30 epochs with evaluation in each, from caches, in fp32 and bf16,
+then a step of full training in both, compiled and not; this part needs a CUDA device. FOLDER is a dataset's folder; by
+default scenes are drawn.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from training import FLOP_A_ROW, PlainEncoder, forget_peak, make_plain, math_model, matrix_rate, peak_memory
+
+from math_hash.cli import main_py
+from math_hash.data import load_batches, read_dataset
+from math_hash.training.evaluate import encode_rows
+from math_hash.training.setup import Data
+
+ROOT = Path(__file__).resolve().parents[1]
+MIRFLICKR = 20_015
+
+
+def drawn(folder, rows):
+    """A dataset of drawn scenes."""
+    tool = [
+        sys.executable,
+        str(ROOT / "tools/make_datasets/make_demo.py"),
+        "--output",
+        str(folder),
+        "--rows",
+        str(rows),
+    ]
+    subprocess.run(tool, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def pairs(folder, model):
+    return Data(read_dataset(folder), None, None, {}, unusable=0, pairs_only=False).pairs(model)
+
+
+def encode(arguments, work):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder, batch = arguments.data or drawn(work / "encode", arguments.rows), arguments.batch_size
+    model = math_model(64).to(device).eval()
+    dataset = pairs(folder, model)
+    rows = np.arange(min(arguments.rows, len(dataset)))
+    start = time.perf_counter()
+    for row in rows[:200]:
+        dataset.with_streams(("image",))[row]
+    decoding = (time.perf_counter() - start) / min(200, len(rows))
+    batches = [rows[at : at + batch] for at in range(0, 4 * batch, batch)]
+    inputs = [one for one in load_batches(dataset, [b for b in batches if len(b)], device=device)]
+    done = sum(len(one["index"]) for one in inputs)
+    rates = {}
+    for name, hash_batch in (("image", model.hash_image), ("text", model.hash_text)):
+        with torch.inference_mode():
+            hash_batch(inputs[0][name])
+            start = time.perf_counter()
+            for one in inputs:
+                hash_batch(one[name]).cpu()
+            rates[name] = done / (time.perf_counter() - start)
+    print(f"encoding with a ViT-B/32 on {device}, batch {batch}, {read_dataset(folder).path.name}:")
+    print(f"  {rates['image']:.1f} pictures/s once decoded, {1 / decoding:.0f} decoded/s by one process, that is")
+    print(f"  {decoding / (decoding + 1 / rates['image']):.0%} of a picture's time without workers beside it")
+    print(f"  {rates['text']:.1f} texts/s")
+    accelerator, peaks = Accelerator(cpu=device == "cpu"), []
+    for some in (rows[: len(rows) // 4], rows):
+        forget_peak()
+        start = time.perf_counter()
+        encode_rows(model, dataset, some, accelerator, batch_size=batch, num_workers=2)
+        seconds = time.perf_counter() - start
+        peaks.append(peak_memory())
+        print(f"  {len(some)} pairs: {len(some) / seconds:.1f} pairs/s with 2 workers, at most {peaks[-1]:.2f} GB")
+    plain = math_model(64, PlainEncoder).to(device)
+    make_plain(plain)
+    forget_peak()
+    kept, memory, start = [], [], time.perf_counter()
+    for one in inputs[:2]:
+        image, text = plain.encoder.encode_image(one["image"]), plain.encoder.encode_text(one["text"])
+        kept += [plain.head.hash_image(image), plain.head.hash_text(text)]
+        memory.append(peak_memory())
+    seconds = (time.perf_counter() - start) / sum(len(code) for code in kept[::2])
+    both = 1 / rates["image"] + 1 / rates["text"]
+    print(f"  plain, with gradient graphs: {1 / seconds:.1f} pairs/s once decoded, {memory[0]:.1f} GB after a batch,")
+    print(f"  {memory[1]:.1f} GB after two; this package {seconds / both:.2f} times as fast")
+
+
+def train(folder, save, *options):
+    """A run's seconds of each epoch, and its results."""
+    flags = [
+        "--is-train", "--dataset-root", str(folder.parent), "--dataset", folder.name, "--encoder",
+        "ViT-B-32-quickgelu", "--encoder-weights", "none", "--resolution", "224", "--max-words", "32",
+        "--transformer-layers", "2", "--num-workers", "2", "--save-dir", str(save), "--cache-dir",
+        str(save.parent / "cache"), *options,
+    ]  # fmt: skip
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        code = main_py(flags)
+    if code:
+        raise SystemExit(code)
+    records = [json.loads(line) for line in (save / "metrics.jsonl").read_text().splitlines()]
+    return [record["training_seconds"] for record in records], json.loads((save / "results.json").read_text())["mAP"]
+
+
+def cache(arguments, work):
+    folder, batch = drawn(work / "cached", 640), ["--batch-size", str(arguments.batch_size)]
+    sizes = ["--query-num", "64", "--train-num", "320", "--val-num", "64", *batch]
+    with_encoder, _ = train(folder, work / "whole", *sizes, "--epochs", "1")
+    from_cache, _ = train(folder, work / "heads", *sizes, "--epochs", "3", "--freeze-encoder")
+    size = sum(path.stat().st_size for path in next((work / "cache").iterdir()).glob("*.npy"))
+    print("an epoch of MATH over 256 rows:")
+    print(f"  encoder in the loop {with_encoder[0]:.1f} s, from cached features {min(from_cache):.2f} s")
+    print(f"  ratio {with_encoder[0] / min(from_cache):.1f}")
+    print(
+        f"  the cache takes {size / 640 / 1e3:.0f} kB a row: {size / 640 * MIRFLICKR / 1e9:.2f} GB of {MIRFLICKR} rows"
+    )
+
+
+def protocol(arguments, work):
+    if not torch.cuda.is_available():
+        print("protocol: needs a CUDA device, and there is none here; not measured")
+        return
+    folder = arguments.data or drawn(work / "protocol", MIRFLICKR)
+    sizes = ["--query-num", "2000", "--train-num", "10000", "--val-num", "500", "--batch-size", "128"]
+    for precision in ("no", "bf16"):
+        start = time.perf_counter()
+        options = [*sizes, "--epochs", "30", "--valid-freq", "1", "--freeze-encoder", "--precision", precision]
+        seconds, found = train(folder, work / f"protocol {precision}", *options)
+        shown = ", ".join(f"{direction} {value:.4f}" for direction, value in found.items())
+        print(f"30 epochs from caches, precision {precision}: training {sum(seconds):.0f} s, with encoding, evaluation")
+        print(f"  and the final one {time.perf_counter() - start:.0f} s; {shown}", flush=True)
+    rate = matrix_rate(torch.bfloat16, 8192)
+    for options in ([], ["--compile"]):
+        seconds, _ = train(
+            folder, work / f"whole{len(options)}", *sizes, "--epochs", "2", "--image-cache", "8", "--precision", "bf16",
+            *options,
+        )  # fmt: skip
+        flop = FLOP_A_ROW * 9500 / seconds[1]
+        print(
+            f"whole training {' '.join(options) or 'eager'}: {9500 / seconds[1]:.0f} samples/s, {flop / 1e12:.0f} "
+            f"TFLOP/s, {flop / rate:.0%} of the bf16 matrix rate"
+        )
+
+
+def main():
+    parts = {"encode": encode, "cache": cache, "protocol": protocol}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--data", type=Path, help="dataset folder (scenes are drawn)")
+    parser.add_argument("--rows", type=int, default=1024, help="rows to encode (1024)")
+    parser.add_argument("--batch-size", type=int, default=128)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        for name in arguments.parts:
+            parts[name](arguments, Path(work))
+
+
+if __name__ == "__main__":
+    main()
