@@ -32,9 +32,9 @@ SECTIONS = (
     ),
     (
         "A whole training step",
-        "does so for a step of MATH with a ViT-B/32 of random weights. The work counted is that of padded texts, most of "
-        "whose padding this package leaves out; the matrix rate is measured before and after each line. Memory is what "
-        "was allocated at one time; a process has some more, which are gaps between the blocks of its heap.",
+        "does so for a step of MATH with a ViT-B/32 of random weights. The work counted is that of padded texts, most "
+        "of whose padding this package leaves out; the matrix rate is measured before and after each line. Memory is "
+        "what was allocated at one time; a process has some more, which are gaps between the blocks of its heap.",
         ["training.py", "--parts", "step", "--k-bits", "16", "--repeats", "1"],
     ),
     (
@@ -71,7 +71,7 @@ def main() -> None:
     page = [HEAD.format(cores=os.cpu_count(), model=processor())]
     for title, text, command in SECTIONS:
         print(f"{title} ...", flush=True)
-        more = real if command == ["evaluation.py"] else []
+        more = [*real] if command == ["evaluation.py"] else []
         more += ["--data", str(folder)] if command == ["pipeline.py"] and folder else []
         arguments = [sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:], *more]
         output = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout

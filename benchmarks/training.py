@@ -301,7 +301,7 @@ def seconds_a_step(name, inputs, labels, arguments):
         for p in params:
             p.grad = None
 
-    once()
+    once(), once()  # the second one still asks for memory
     return best(once, arguments.repeats)
 
 

@@ -12,9 +12,12 @@ import torch
 from math_hash.cli import main_py
 from math_hash.config import Config
 from math_hash.data import load_batches, read_dataset, split_rows
+from math_hash.data.pairs import to_device
 from math_hash.errors import InputError
 from math_hash.model import read_saved
 from math_hash.training import batch_size, loop
+from math_hash.training.bert_adam import BertAdam
+from math_hash.training.code_bank import CodeBank
 from math_hash.training.memory import memory_errors
 from math_hash.training.run_folder import RunFolder
 from math_hash.training.setup import Data
@@ -91,6 +94,25 @@ def test_compiled_blocks_leave_the_losses_as_they_are(tiny_flags, tmp_path, monk
     assert main_py(["--is-train", *tiny_flags, "--compile", "--lr", "0.002", "--save-dir", str(tmp_path / "no")]) == 2
     assert "--compile: cannot compile here" in capsys.readouterr().err
     torch._dynamo.reset()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_a_step_on_a_gpu_never_waits_for_it(tiny_flags, tmp_path):
+    trained(tiny_flags, tmp_path / "run")
+    model = read_saved(tmp_path / "run").cuda().train()
+    labels = torch.randint(0, 2, (40, 4), dtype=torch.uint8)
+    step = loop.TrainingStep(model, CodeBank(model.head.streams, labels, 12, 0).cuda()).cuda()
+    texts = model.tokenize(["two dogs", "sky", "a much longer text", ""] * 2, 12)
+    inputs = {"image": torch.randn(8, 3, 32, 32), "text": texts, "label_text": texts.flip(0), "label": labels[:8]}
+    inputs, rows = to_device(inputs, torch.device("cuda")), torch.arange(8, device="cuda")
+    optimizer = BertAdam(model.parameters(), lr=1e-3, total_steps=9)
+    for mode in ("default", "error"):  # the first step makes what later ones find
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            sum(step(inputs, rows, model.head.turns[0]).values()).backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_validation_takes_a_sample_of_the_database(tiny_flags, tmp_path, monkeypatch):

@@ -10,10 +10,16 @@ from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
 from math_hash.encoders.features import Features, stored_features
-from math_hash.encoders.transformer import is_ordinary, padding_mask, run_blocks
+from math_hash.encoders.transformer import (
+    CPU_ROWS,
+    is_ordinary,
+    is_taken_in_parts,
+    linear_of,
+    padding_mask,
+    parts_by_length,
+    run_blocks,
+)
 from math_hash.errors import InputError
-
-_CPU_ROWS = 32
 
 
 class ClipEncoder(nn.Module):
@@ -86,22 +92,24 @@ class ClipEncoder(nn.Module):
         """
         if isinstance(images, dict):
             return stored_features(images, needs)
-        if not _is_taken_in_parts(images):
+        if not is_taken_in_parts(images):
             return self._encode_pictures(images, needs)
-        parts = [self._encode_pictures(some, needs) for some in images.split(_CPU_ROWS)]
+        parts = [self._encode_pictures(some, needs) for some in images.split(CPU_ROWS)]
         return Features.joined(parts, parts[0].tokens.shape[1])
 
     def _encode_pictures(self, images: Tensor, needs: Collection[str]) -> Features:
         visual = self.clip.visual
         stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
-        last, states = run_blocks(
-            visual.transformer, visual._embeds(images.contiguous(memory_format=torch.channels_last)), depths=stages
+        if images.is_cuda:
+            images = images.contiguous(memory_format=torch.channels_last)
+        last, states = run_blocks(visual.transformer, visual._embeds(images), depths=stages)
+        projected = linear_of(visual.ln_post, last, visual.proj.T)  # pooling is linear, so it may come last
+        pooled = (
+            visual._pool(last)[0] @ visual.proj if visual.final_ln_after_pool else visual._global_pool(projected)[0]
         )
-        normed = visual.ln_post(last)
-        pooled = visual._pool(last)[0] if visual.final_ln_after_pool else visual._global_pool(normed)[0]
         return Features(
-            tokens=normed[:, 1:] @ visual.proj,
-            pooled=pooled @ visual.proj,
+            tokens=projected[:, 1:],
+            pooled=pooled,
             stages=torch.stack([states[stage][:, 0] for stage in stages], dim=1) if stages else None,
         )
 
@@ -123,29 +131,26 @@ class ClipEncoder(nn.Module):
                 f"--max-words {length}: this encoder reads at most {self.context_length} tokens; lower --max-words"
             )
         end = token_ids.argmax(dim=1)
-        if "padding" in needs or not _is_taken_in_parts(token_ids):
-            return self._encode_texts(token_ids, end, needs)
-        # texts of similar length together, each batch padded to its own longest only
-        order = end.argsort(stable=True)
-        parts = [
-            self._encode_texts(token_ids[rows, : int(end[rows[-1]]) + 1], end[rows], needs)
-            for rows in order.split(_CPU_ROWS)
-        ]
-        return Features.joined(parts, length).of_rows(order.argsort())
+        embedded = getattr(self.clip, "text", self.clip).token_embedding(token_ids)
+        if "padding" in needs or not is_taken_in_parts(token_ids):
+            return self._encode_texts(embedded, end, needs)
+        rows, longest = parts_by_length(end + 1)
+        parts = [self._encode_texts(embedded[r, :n], end[r], needs) for r, n in zip(rows, longest, strict=True)]
+        return Features.joined(parts, length).of_rows(torch.cat(rows).argsort())
 
-    def _encode_texts(self, token_ids: Tensor, end: Tensor, needs: Collection[str]) -> Features:
+    def _encode_texts(self, embedded: Tensor, end: Tensor, needs: Collection[str]) -> Features:
         text = getattr(self.clip, "text", self.clip)
-        batch, length = token_ids.shape
-        padding = torch.arange(length, device=token_ids.device) > end[:, None]
-        embedded = text.token_embedding(token_ids) + text.positional_embedding[:length]
+        batch, length, _ = embedded.shape
+        padding = torch.arange(length, device=embedded.device) > end[:, None]
+        embedded = embedded + text.positional_embedding[:length]
         mask = padding_mask(padding, embedded.dtype)
         if text.attn_mask is not None:
             mask = mask + text.attn_mask[:length, :length]  # causal
         stages = _quarters(len(text.transformer.resblocks)) if "stages" in needs else []
         last, states = run_blocks(text.transformer, embedded, mask, stages)
         projection = text.text_projection
-        normed = text.ln_final(last)
-        tokens = projection(normed) if isinstance(projection, nn.Linear) else normed @ projection
+        linear = (projection.weight, projection.bias) if isinstance(projection, nn.Linear) else (projection.T,)
+        tokens = linear_of(text.ln_final, last, *linear)
         rows = torch.arange(batch, device=end.device)
         return Features(
             tokens=tokens,
@@ -153,11 +158,6 @@ class ClipEncoder(nn.Module):
             padding=padding,
             stages=torch.stack([states[stage][rows, end] for stage in stages], dim=1) if stages else None,
         )
-
-
-def _is_taken_in_parts(inputs: Tensor) -> bool:
-    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths can be read."""
-    return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > _CPU_ROWS
 
 
 def _quarters(layers: int) -> list[int]:

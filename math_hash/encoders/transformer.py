@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from math_hash.errors import InputError, one_line
 
+CPU_ROWS = 32
+
 
 def run_blocks(
     transformer: Transformer, states: Tensor, mask: Tensor | None = None, depths: Collection[int] = ()
@@ -64,6 +66,17 @@ def compile_blocks(model: nn.Module) -> None:
             transformer.compiled_block = run
 
 
+def is_taken_in_parts(inputs: Tensor) -> bool:
+    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths can be read."""
+    return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > CPU_ROWS
+
+
+def parts_by_length(lengths: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
+    """Rows of similar length together: the rows of each part, int64, shortest first, and the longest of each part."""
+    rows = lengths.argsort(stable=True).split(CPU_ROWS)
+    return rows, [int(lengths[part[-1]]) for part in rows]
+
+
 def is_ordinary(transformer: nn.Module) -> bool:
     """Whether `run_blocks` can run its blocks."""
     return isinstance(transformer, Transformer) and all(
@@ -81,7 +94,7 @@ def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
 def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:
     batch, length, width = states.shape
     attention, (expand, activation, contract) = block.attn, block.mlp
-    joined = _linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
+    joined = linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
 
     def attend(joined: Tensor) -> Tensor:
         split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, ...)
@@ -89,10 +102,10 @@ def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -
         return mixed.transpose(1, 2).reshape(batch, length, width)
 
     project = attention.out_proj
-    states = states + block.ls_1(_linear_of(attend, joined, project.weight, project.bias))
-    hidden = _linear_of(block.ln_2, states, expand.weight, expand.bias)
+    states = states + block.ls_1(linear_of(attend, joined, project.weight, project.bias))
+    hidden = linear_of(block.ln_2, states, expand.weight, expand.bias)
     act = _quick_gelu if isinstance(activation, QuickGELU) else activation
-    return states + block.ls_2(_linear_of(act, hidden, contract.weight, contract.bias))
+    return states + block.ls_2(linear_of(act, hidden, contract.weight, contract.bias))
 
 
 def _quick_gelu(value: Tensor) -> Tensor:
@@ -100,7 +113,9 @@ def _quick_gelu(value: Tensor) -> Tensor:
     return F.silu(value * 1.702, inplace=not torch.is_grad_enabled()).mul_(1 / 1.702)
 
 
-def _linear_of(function: Callable[[Tensor], Tensor], value: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_of(
+    function: Callable[[Tensor], Tensor], value: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """`linear(function(value))`; for gradients, only `value` is kept."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses by itself what to keep
         return F.linear(function(value), weight, bias)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
-from math_hash.encoders.transformer import padding_mask, run_blocks
+from math_hash.encoders.transformer import is_taken_in_parts, padding_mask, parts_by_length, run_blocks
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures
 from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
@@ -179,6 +179,13 @@ class LocalHead(nn.Module):
 
     def forward(self, tokens: Tensor, content: Tensor | None = None) -> Tensor:
         """Tokens (b, length, d), `content` bool (b, length) True at the tokens that count (None: all): (b, k)."""
+        if content is not None and is_taken_in_parts(tokens):
+            rows, longest = parts_by_length(content.sum(dim=1))
+            parts = [self._hash(tokens[r, :n], content[r, :n]) for r, n in zip(rows, longest, strict=True)]
+            return torch.cat(parts)[torch.cat(rows).argsort()]
+        return self._hash(tokens, content)
+
+    def _hash(self, tokens: Tensor, content: Tensor | None) -> Tensor:
         tokens = tokens + positions(tokens.shape[1], tokens.shape[2], tokens)
         if content is None:
             return torch.tanh(self.projection(run_blocks(self.transformer, tokens)[0].mean(dim=1)))

@@ -218,6 +218,7 @@ def _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, acc
     train_rows = data.split.train
     order = np.random.default_rng([config.seed, epoch]).permutation(len(train_rows))
     batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
+    places = torch.from_numpy(order).to(accelerator.device).split(config.batch_size)  # at once: no step waits for them
     shares = [share_of(train_rows[batch], accelerator.process_index, accelerator.num_processes) for batch in batches]
     draw = (config.seed, epoch) if config.draw_captions else None
     loaded = load_batches(dataset.for_training(turn, draw), shares, config.num_workers, accelerator.device)
@@ -225,7 +226,7 @@ def _train_epoch(config, epoch, turn, step, model, optimizer, dataset, data, acc
     rates = [BertAdam.rate(group) for group in optimizer.param_groups]
     bar = tqdm(loaded, total=len(batches), desc=f"epoch {epoch}/{config.epochs}", unit="step", disable=not show)
     for number, inputs in enumerate(bar, start=1):
-        positions = torch.from_numpy(batches[number - 1]).to(accelerator.device)
+        positions = places[number - 1]
         update = number % config.gradient_accumulation == 0 or number == len(batches)
         with nullcontext() if update else accelerator.no_sync(step):
             terms = step(inputs, positions, turn)
