@@ -7,6 +7,7 @@ import argparse
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from math_hash.files import write_text
@@ -16,7 +17,8 @@ DATA = Path(os.environ.get("MATH_HASH_DATA", ROOT.parent / "shared/data"))
 HEAD = """# Benchmarks
 
 Every figure is a ratio against a plain formulation in the same process; `make bench` measures them on your machine and
-writes this page anew. These are of {cores} cores, {model}.
+writes this page anew. These are of {cores} cores, {model}; on a virtual machine, whose cores are at times busy
+elsewhere, ratios move by a fifth from run to run.
 """
 SECTIONS = (
     (
@@ -76,7 +78,8 @@ def main() -> None:
         arguments = [sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:], *more]
         output = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout
         shown = "\n".join(f"    {line}".rstrip() for line in output.strip().splitlines())
-        page.append(f"## {title}\n\n`python benchmarks/{' '.join(command)}` {text}\n\n{shown}\n")
+        about = textwrap.fill(f"`python benchmarks/{' '.join(command)}` {text}", 120, break_on_hyphens=False)
+        page.append(f"## {title}\n\n{about}\n\n{shown}\n")
         write_text(ROOT / "docs/benchmarks.md", "\n".join(page))
     print(ROOT / "docs/benchmarks.md")
 

@@ -47,13 +47,15 @@ def per_token_per_bit(head, tokens, content):
     return torch.stack(codes)
 
 
+@pytest.mark.parametrize("rows", [5, 40])  # on the CPU, more than 32 are taken in parts
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("device", DEVICES)
-def test_local_head_equals_a_loop_over_tokens_and_bits(masked, device):
+def test_local_head_equals_a_loop_over_tokens_and_bits(masked, device, rows):
     torch.manual_seed(0)
     head = LocalHead(128, 20, 2).double().to(device)
-    tokens = torch.randn(5, 9, 128, dtype=torch.double, device=device)
-    content = torch.arange(9, device=device) < torch.tensor([9, 1, 4, 7, 2], device=device)[:, None]
+    tokens = torch.randn(rows, 9, 128, dtype=torch.double, device=device)
+    lengths = torch.tensor([9, 1, 4, 7, 2] * 8, device=device)[:rows]
+    content = torch.arange(9, device=device) < lengths[:, None]
     everything = torch.ones_like(content)
     with torch.no_grad():
         found = head(tokens, content if masked else None)

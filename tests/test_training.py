@@ -189,8 +189,8 @@ def test_killed_at_random_moments_and_resumed_until_it_ends(tiny_flags, tmp_path
 
 @pytest.mark.parametrize("fusion", ["batch", "token"])
 def test_two_processes_give_the_losses_of_one(tiny_flags, tmp_path, fusion):
-    # 31 training rows in batches of 7: the last batch has 3 rows, so that shares are uneven everywhere
-    arguments = ["--is-train", *tiny_flags, "--batch-size", "7", "--fusion", fusion]
+    # 31 training rows in batches of 7: the last batch has 3 rows, so that shares are uneven everywhere; 20 steps
+    arguments = ["--is-train", *tiny_flags, "--batch-size", "7", "--epochs", "4", "--fusion", fusion]
     for processes in (1, 2):
         launch(processes, [*arguments, "--save-dir", str(tmp_path / str(processes))])
     for one, two in zip(metrics(tmp_path / "1"), metrics(tmp_path / "2"), strict=True):

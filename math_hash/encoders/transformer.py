@@ -86,9 +86,8 @@ def is_ordinary(transformer: nn.Module) -> bool:
 
 def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
     """From bool (b, length), True where no token may look, to a mask for `run_blocks`, (b, 1, 1, length)."""
-    return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(padding, float("-inf"))[
-        :, None, None
-    ]
+    mask = torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(padding, float("-inf"))
+    return mask[:, None, None]
 
 
 def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,5 +1,7 @@
 """`--batch-size auto`: the largest batch that this machine's memory holds."""
 
+from dataclasses import replace
+
 import psutil
 import torch
 from accelerate import Accelerator
@@ -37,7 +39,7 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     step = TrainingStep(model, CodeBank(model.head.streams, labels, config.k_bits, config.seed)).to(device)
 
     def needed(rows: int) -> int:
-        with memory_errors(config):
+        with memory_errors(replace(config, batch_size=rows)):
             return max(_needed(step, data, turn, rows, accelerator) for turn in turns_of(model, config))
 
     few, more = 8, 16
