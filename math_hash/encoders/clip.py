@@ -54,8 +54,7 @@ class ClipEncoder(nn.Module):
         config = deepcopy(architecture)
         model_class = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
         self.clip = model_class(**config)
-        text = getattr(self.clip, "text", self.clip)
-        if not (is_ordinary(self.clip.visual.transformer) and is_ordinary(text.transformer)):
+        if not (is_ordinary(self.clip.visual.transformer) and is_ordinary(self._text.transformer)):
             raise InputError(_NOT_ORDINARY.format("its blocks are not CLIP's ordinary ones"))
         self.clip.visual.conv1.to(memory_format=torch.channels_last)  # the layout in which a GPU convolves fastest
         for name in ("logit_scale", "logit_bias"):  # they take no part in hashing
@@ -63,6 +62,11 @@ class ClipEncoder(nn.Module):
                 getattr(self.clip, name).requires_grad_(False)
         self.width = architecture["embed_dim"]
         self.context_length = self.clip.context_length
+
+    @property
+    def _text(self) -> nn.Module:
+        """The text tower: a module of its own in some of open_clip's classes."""
+        return getattr(self.clip, "text", self.clip)
 
     @property
     def resolution(self) -> int:
@@ -131,7 +135,7 @@ class ClipEncoder(nn.Module):
                 f"--max-words {length}: this encoder reads at most {self.context_length} tokens; lower --max-words"
             )
         end = token_ids.argmax(dim=1)
-        embedded = getattr(self.clip, "text", self.clip).token_embedding(token_ids)
+        embedded = self._text.token_embedding(token_ids)
         if "padding" in needs or not is_taken_in_parts(token_ids):
             return self._encode_texts(embedded, end, needs)
         rows, longest = parts_by_length(end + 1)
@@ -139,7 +143,7 @@ class ClipEncoder(nn.Module):
         return Features.joined(parts, length).of_rows(torch.cat(rows).argsort())
 
     def _encode_texts(self, embedded: Tensor, end: Tensor, needs: Collection[str]) -> Features:
-        text = getattr(self.clip, "text", self.clip)
+        text = self._text
         batch, length, _ = embedded.shape
         padding = torch.arange(length, device=embedded.device) > end[:, None]
         embedded = embedded + text.positional_embedding[:length]

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from math_hash.errors import InputError, one_line
 
-CPU_ROWS = 32
+CPU_ROWS = 32  # that are taken at once
 
 
 def run_blocks(

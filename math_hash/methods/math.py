@@ -9,6 +9,7 @@ The formulas are those of the public release. `fusion="batch"` and `mask_padding
 lets a label attend to its own instance's tokens instead of the whole batch.
 """
 
+from functools import partial
 from math import log, sqrt
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from open_clip.transformer import QuickGELU, Transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from math_hash.encoders.features import Features
 from math_hash.encoders.transformer import is_taken_in_parts, padding_mask, parts_by_length, run_blocks
@@ -102,7 +104,9 @@ class MATH(Method):
     ) -> dict[str, Tensor]:
         alpha, beta, delta, gamma, lam = self.weights
         S = shared_label(bank_labels, bank_labels[rows])  # (n, b)
-        nll = {(a, b): pairwise_likelihood(bank[a], outputs[b].h_global, S) for a in self.streams for b in self.streams}
+        # the (n, b) matrices of nine pairs are made once more for the gradient rather than kept
+        likelihood = partial(checkpoint, pairwise_likelihood, use_reentrant=False, preserve_rng_state=False)
+        nll = {(a, b): likelihood(bank[a], outputs[b].h_global, S) for a in self.streams for b in self.streams}
         B = sign(sum(stream.h_global.detach() for stream in outputs.values()))
         image, text, label = (outputs[name] for name in self.streams)
         return {
