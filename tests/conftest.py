@@ -75,6 +75,14 @@ def make_tiny_dataset(folder: Path, rows: int) -> Path:
     return folder
 
 
+def launcher(processes: int) -> list[str]:
+    """What starts a script in so many CPU processes (gloo); `accelerate launch --cpu` would start a single one."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+
+
+ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture
 def tiny_flags(tiny_dataset, clip_file, tmp_path) -> list[str]:
     """Command-line options of a run that takes seconds."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ON_CPU, launcher
 from PIL import Image
 
 import math_hash
@@ -179,10 +180,10 @@ def test_two_processes_give_the_same_bytes(run, tiny_dataset, tmp_path):
     code = _SLOW.replace("time.sleep(0.2)", "pass")
     (tmp_path / "go.py").write_text(code)
     common = ["encode", str(run), str(tiny_dataset), "--batch-size", "4", "--num-workers", "0"]
-    for name, launch in (("one", []), ("two", ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"])):
+    for name, launch in (("one", [sys.executable]), ("two", launcher(2))):
         done = subprocess.run(
-            [sys.executable, *launch, str(tmp_path / "go.py"), *common, "--output", str(tmp_path / name)],
-            capture_output=True, text=True, timeout=300,
+            [*launch, str(tmp_path / "go.py"), *common, "--output", str(tmp_path / name)],
+            capture_output=True, text=True, timeout=300, env=os.environ | ON_CPU,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
     for name in ("codes.npy", "rows.jsonl"):

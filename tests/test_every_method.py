@@ -4,11 +4,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ON_CPU, launcher
 
 import math_hash
 from math_hash import InputError
@@ -92,14 +92,12 @@ def test_a_killed_run_goes_on_to_the_same_weights(name, run_of, tiny_flags, tmp_
 def test_two_processes_compute_what_one_does(run_of, tiny_flags, tmp_path):
     runs = {name: flags_of(tiny_flags, name, tmp_path) for name in ALL}
     (tmp_path / "all.py").write_text(RUN_ALL)
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launcher += ["--num_processes", "2", "--mixed_precision", "no", "--num_cpu_threads_per_process", "1"]
     done = subprocess.run(
-        [*launcher, str(tmp_path / "all.py"), json.dumps(runs)],
+        [*launcher(2), str(tmp_path / "all.py"), json.dumps(runs)],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | ON_CPU | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ALL:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from conftest import ON_CPU, launcher
 from PIL import Image
 
 import math_hash
@@ -155,14 +156,12 @@ def test_killed_and_resumed_and_in_two_processes_it_is_byte_equal(frozen, tmp_pa
         "import sys\nfrom math_hash.cli import main\nfrom math_hash.training import feature_cache\n"
         "feature_cache.BATCH = 8\nsys.exit(main())\n"
     )
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launcher += ["--num_processes", "2", "--mixed_precision", "no", "--num_cpu_threads_per_process", "1"]
     done = subprocess.run(
-        [*launcher, str(tmp_path / "two.py"), *command, str(tmp_path / "two")],
+        [*launcher(2), str(tmp_path / "two.py"), *command, str(tmp_path / "two")],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | ON_CPU | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     one, two = ({p.stem: np.load(p) for p in (tmp_path / name).glob("*.npy")} for name in ("whole", "two"))

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import torch
 import yaml
-from conftest import tiny_clip
+from conftest import ON_CPU, launcher, tiny_clip
 from test_released import released_state
 
 import math_hash
@@ -39,15 +39,8 @@ def exported(folder: Path) -> dict[str, np.ndarray]:
 
 def launch(processes: int, arguments: list[str]) -> None:
     """Run main.py in one or several CPU processes (gloo)."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launcher += ["--num_processes", str(processes), "--mixed_precision", "no", "--num_cpu_threads_per_process", "1"]
-    done = subprocess.run(
-        [*launcher, "main.py", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    command = [*launcher(processes), "main.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | ON_CPU)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
