@@ -6,7 +6,7 @@
 and at all of them, beside the plain formulation, which encodes with gradient graphs and plain attention. *cache*: an
 epoch of MATH with the encoder in the loop beside one from cached features, and what the cache takes. *protocol*: the
 released protocol of MIRFlickr-25K, 20,015 pairs and 30 epochs with evaluation in each, from caches, in fp32 and bf16,
-then a step of full training in both, compiled and not; this part needs a CUDA device. FOLDER is a dataset's folder; by
+then full training in bf16, compiled and not; this part needs a CUDA device. FOLDER is a dataset's folder; by
 default scenes are drawn.
 """
 
@@ -36,15 +36,9 @@ MIRFLICKR = 20_015
 
 def drawn(folder, rows):
     """A dataset of drawn scenes."""
-    tool = [
-        sys.executable,
-        str(ROOT / "tools/make_datasets/make_demo.py"),
-        "--output",
-        str(folder),
-        "--rows",
-        str(rows),
-    ]
-    subprocess.run(tool, check=True, stdout=subprocess.DEVNULL)
+    tool = ROOT / "tools/make_datasets/make_demo.py"
+    command = [sys.executable, str(tool), "--output", str(folder), "--rows", str(rows)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
@@ -63,7 +57,7 @@ def encode(arguments, work):
         dataset.with_streams(("image",))[row]
     decoding = (time.perf_counter() - start) / min(200, len(rows))
     batches = [rows[at : at + batch] for at in range(0, 4 * batch, batch)]
-    inputs = [one for one in load_batches(dataset, [b for b in batches if len(b)], device=device)]
+    inputs = list(load_batches(dataset, [b for b in batches if len(b)], device=device))
     done = sum(len(one["index"]) for one in inputs)
     rates = {}
     for name, hash_batch in (("image", model.hash_image), ("text", model.hash_text)):
@@ -73,18 +67,17 @@ def encode(arguments, work):
             for one in inputs:
                 hash_batch(one[name]).cpu()
             rates[name] = done / (time.perf_counter() - start)
-    print(f"encoding with a ViT-B/32 on {device}, batch {batch}, {read_dataset(folder).path.name}:")
+    print(f"encoding with a ViT-B/32 on {device}, batch {batch}, {folder.name}:")
     print(f"  {rates['image']:.1f} pictures/s once decoded, {1 / decoding:.0f} decoded/s by one process, that is")
     print(f"  {decoding / (decoding + 1 / rates['image']):.0%} of a picture's time without workers beside it")
     print(f"  {rates['text']:.1f} texts/s")
-    accelerator, peaks = Accelerator(cpu=device == "cpu"), []
+    accelerator = Accelerator(cpu=device == "cpu")
     for some in (rows[: len(rows) // 4], rows):
         forget_peak()
         start = time.perf_counter()
         encode_rows(model, dataset, some, accelerator, batch_size=batch, num_workers=2)
         seconds = time.perf_counter() - start
-        peaks.append(peak_memory())
-        print(f"  {len(some)} pairs: {len(some) / seconds:.1f} pairs/s with 2 workers, at most {peaks[-1]:.2f} GB")
+        print(f"  {len(some)} pairs: {len(some) / seconds:.1f} pairs/s with 2 workers, at most {peak_memory():.2f} GB")
     plain = math_model(64, PlainEncoder).to(device)
     make_plain(plain)
     forget_peak()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
@@ -42,9 +43,9 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
         with memory_errors(replace(config, batch_size=rows)):
             return max(_needed(step, data, turn, rows, accelerator) for turn in turns_of(model, config))
 
-    few, more = 8, 16
-    each = max(1, (needed(more) - needed(few)) / (more - few))
-    found = int((SHARE * free - _fixed(model) - max(0, needed(few) - few * each)) / each)
+    few, more = needed(8), needed(16)
+    each = max(1, (more - few) / 8)
+    found = int((SHARE * free - _fixed(model) - max(0, few - 8 * each)) / each)
     found = min(max(1, found), most)
     while device.type == "cuda" and found > 1:
         try:
@@ -59,9 +60,9 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
 
 
 def _free(device: torch.device, processes: int) -> int:
-    return (
-        torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available // processes
-    )
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available // processes
 
 
 def _fixed(model: nn.Module) -> int:
@@ -72,7 +73,7 @@ def _fixed(model: nn.Module) -> int:
 def _needed(step: TrainingStep, data: Data, turn: tuple[str, ...], rows: int, accelerator: Accelerator) -> int:
     """Bytes that a step of so many rows needs beside what every step has."""
     device = accelerator.device
-    chosen = data.split.train[:rows] if rows <= len(data.split.train) else data.split.train.repeat(rows)[:rows]
+    chosen = np.resize(data.split.train, rows)
     inputs = next(load_batches(data.pairs(step.model).for_training(turn), [chosen], 0, device))
     positions = torch.arange(rows, device=device) % len(step.bank.labels)
     kept: dict[int, int] = {}
