@@ -1,5 +1,8 @@
 """Every ranking metric against a plain implementation on lists, written here from the definitions."""
 
+import os
+import subprocess
+import sys
 from itertools import chain, permutations, product
 from math import log2
 
@@ -224,6 +227,15 @@ def test_results_do_not_depend_on_threads_or_on_other_queries(threads):
     finally:
         numba.set_num_threads(before)
     assert together.tolist() == alone
+
+
+def test_a_launchers_number_of_threads_is_kept():
+    code = (
+        "import numpy as np, torch; from math_hash.evaluation import average_precision;"
+        "bits = np.eye(8, dtype=np.uint8); average_precision(bits, bits, bits, bits); print(torch.get_num_threads())"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "1\n"
 
 
 def test_a_callers_own_relevance():
