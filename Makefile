@@ -1,5 +1,6 @@
 # make demo: draw a small dataset, train MATH on it, evaluate, draw what it finds; a second time it evaluates the trained
-# model, and a run that was cut off goes on. make test, make lint: as they say. make clean: forget all of it.
+# model, and a run that was cut off goes on. make test, make lint: as they say. make bench: measure, and write
+# docs/benchmarks.md; DATA=FOLDER encodes that dataset's pictures. make clean: forget all of it.
 # Each makes .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -21,7 +22,7 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 
 bench: .venv/installed
-	$(PY) benchmarks/run_all.py
+	$(PY) benchmarks/run_all.py $(if $(DATA),--data $(DATA))
 
 format: .venv/installed
 	.venv/bin/ruff check --fix .
