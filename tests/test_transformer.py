@@ -49,10 +49,11 @@ def test_states_and_gradients_equal_open_clips(act, masked, checkpointing):
         assert torch.equal(run_blocks(model, states, mask)[0], found)
 
 
-def test_frozen_parts_get_no_gradients():
+@pytest.mark.parametrize("trained", [("ln_1.weight", "c_fc.bias"), ("0.ln_2.bias",), ("2.mlp.c_proj.weight",)])
+def test_frozen_parts_get_no_gradients(trained):
     model = transformer()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("ln_1.weight" in name or "c_fc.bias" in name)
+        parameter.requires_grad_(name.endswith(trained))
     states = torch.randn(2, LENGTH, WIDTH, dtype=torch.float64)
     run_blocks(model, states)[0].square().sum().backward()
     found = {name: p.grad for name, p in model.named_parameters()}

@@ -3,8 +3,8 @@
 Layer norms, activations and attention itself cost next to nothing beside the matrix products that follow them, but
 their results take half of the memory of a training step. So only what goes into them is kept, and they are computed
 once more in the backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation
-in large transformer models", section 4.2). Attention is PyTorch's fused one, on views of one product for queries, keys
-and values.
+in large transformer models", section 4.2); so are the states after attention, for one more product in 36. Attention is
+PyTorch's fused one, on views of one product for queries, keys and values.
 """
 
 from collections.abc import Callable, Collection
@@ -92,19 +92,23 @@ def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:
     batch, length, width = states.shape
-    attention, (expand, activation, contract) = block.attn, block.mlp
-    joined = linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
+    attention, project, (expand, activation, contract) = block.attn, block.attn.out_proj, block.mlp
 
-    def attend(joined: Tensor) -> Tensor:
+    def attend(states: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
         split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, ...)
         mixed = F.scaled_dot_product_attention(*split, attn_mask=None if mask is None else mask.to(joined.dtype))
-        return mixed.transpose(1, 2).reshape(batch, length, width)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, width)
+        states = states + block.ls_1(project(mixed))
+        return block.ln_2(states), states
 
-    project = attention.out_proj
-    states = states + block.ls_1(linear_of(attend, joined, project.weight, project.bias))
-    hidden = linear_of(block.ln_2, states, expand.weight, expand.bias)
-    act = _quick_gelu if isinstance(activation, QuickGELU) else activation
-    return states + block.ls_2(linear_of(act, hidden, contract.weight, contract.bias))
+    def activate(hidden: Tensor) -> tuple[Tensor]:
+        return (_quick_gelu(hidden) if isinstance(activation, QuickGELU) else activation(hidden),)
+
+    joined = linear_of(block.ln_1, states, attention.in_proj_weight, attention.in_proj_bias)
+    used = (*project.parameters(), *block.ls_1.parameters(), *block.ln_2.parameters())
+    hidden, states = _LinearOf.run(attend, (states, joined), used, expand.weight, expand.bias)
+    (out,) = _LinearOf.run(activate, (hidden,), (), contract.weight, contract.bias)
+    return states + block.ls_2(out)
 
 
 def _quick_gelu(value: Tensor) -> Tensor:
@@ -112,48 +116,59 @@ def _quick_gelu(value: Tensor) -> Tensor:
     return F.silu(value * 1.702, inplace=not torch.is_grad_enabled()).mul_(1 / 1.702)
 
 
-def linear_of(
-    function: Callable[[Tensor], Tensor], value: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    """`linear(function(value))`; for gradients, only `value` is kept."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses by itself what to keep
-        return F.linear(function(value), weight, bias)
-    parameters = tuple(function.parameters()) if isinstance(function, nn.Module) else ()
-    return _LinearOf.apply(function, value, weight, bias, *parameters)
+def linear_of(norm: nn.Module, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear(norm(value))`; for gradients, only `value` is kept."""
+    return _LinearOf.run(lambda value: (norm(value),), (value,), tuple(norm.parameters()), weight, bias)[0]
 
 
 class _LinearOf(torch.autograd.Function):
+    """`first, *others = function(*values)`, then (linear(first), *others); for gradients, only the values are kept."""
+
+    @classmethod
+    def run(
+        cls,
+        function: Callable[..., tuple[Tensor, ...]],
+        values: tuple[Tensor, ...],
+        parameters: tuple[Tensor, ...],
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """With those parameters that the function uses."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses by itself what to keep
+            first, *others = function(*values)
+            return F.linear(first, weight, bias), *others
+        return cls.apply(function, len(values), weight, bias, *values, *parameters)
+
     @staticmethod
-    def forward(context, function, value, weight, bias, *parameters):
-        context.function = function
-        context.save_for_backward(value, weight)
-        device = value.device.type
+    def forward(context, function, count, weight, bias, *used):
+        context.function, context.count = function, count
+        context.save_for_backward(weight, *used)
+        device = weight.device.type
         context.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        return F.linear(function(value), weight, bias)
+        first, *others = function(*used[:count])
+        return F.linear(first, weight, bias), *others
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(context, gradient):
-        value, weight = context.saved_tensors
-        function = context.function
-        _, needs_value, needs_weight, needs_bias, *needs_parameters = context.needs_input_grad
-        parameters = list(function.parameters()) if isinstance(function, nn.Module) else []
-        wanted = [p for p, needed in zip(parameters, needs_parameters, strict=True) if needed]
+    def backward(context, gradient, *of_others):
+        weight, *used = context.saved_tensors
+        count = context.count
+        _, _, needs_weight, needs_bias, *needs = context.needs_input_grad
+        values = [value.detach().requires_grad_(needed) for value, needed in zip(used[:count], needs, strict=False)]
         device, dtype, enabled = context.autocast
         with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
-            value = value.detach().requires_grad_(needs_value)
-            inner = function(value)
+            first, *others = context.function(*values)
         rows = gradient.flatten(0, -2)
-        of_weight = of_bias = of_value = None
+        of_weight = of_bias = None
         if needs_weight:
-            of_weight = (rows.T @ inner.detach().flatten(0, -2).to(rows.dtype)).to(weight.dtype)
+            of_weight = (rows.T @ first.detach().flatten(0, -2).to(rows.dtype)).to(weight.dtype)
         if needs_bias:
             of_bias = rows.sum(dim=0, dtype=weight.dtype)
         found = []
-        if inner.requires_grad:
-            of_inner = (rows @ weight.to(rows.dtype)).view(inner.shape).to(inner.dtype)
-            targets = [value] * needs_value + wanted
-            found = list(torch.autograd.grad(inner, targets, of_inner))
-            of_value = found.pop(0) if needs_value else None
-        of_parameters = [found.pop(0) if needed else None for needed in needs_parameters]
-        return None, of_value, of_weight, of_bias, *of_parameters
+        if first.requires_grad:
+            of_first = (rows @ weight.to(rows.dtype)).view(first.shape).to(first.dtype)
+            wanted = [one for one, needed in zip([*values, *used[count:]], needs, strict=True) if needed]
+            given = zip((first, *others), (of_first, *of_others), strict=True)
+            outputs, gradients = zip(*((one, its) for one, its in given if one.requires_grad), strict=True)
+            found = list(torch.autograd.grad(outputs, wanted, gradients))
+        return None, None, of_weight, of_bias, *(found.pop(0) if needed else None for needed in needs)
