@@ -1,8 +1,14 @@
 """math_hash: deep cross-modal hashing on CLIP."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 
 from math_hash.errors import InputError
+
+# numba's OpenMP layer, when it starts, sets its number of threads for the whole process, PyTorch included: with all
+# cores, several processes that a launcher gave one thread each would fight for the same cores
+if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, int(os.environ["OMP_NUM_THREADS"]))))
 
 try:
     __version__ = version("math_hash")

@@ -12,16 +12,9 @@ import math
 
 import numba
 import numpy as np
-import torch
 
 INDEX, OPTIMISTIC, PESSIMISTIC, EXPECTED = range(4)
 LINEAGE, HITS, MIN = range(3)
-
-# numba's OpenMP layer sets all cores for the whole process when it starts, PyTorch included: several processes that a
-# launcher gave one thread each would fight for the same cores
-_THREADS = torch.get_num_threads()
-numba.set_num_threads(min(_THREADS, numba.config.NUMBA_NUM_THREADS))
-torch.set_num_threads(_THREADS)
 
 compiled = numba.njit(cache=True, nogil=True)
 _M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
