@@ -37,7 +37,7 @@ SECTIONS = (
         "does so for a step of MATH with a ViT-B/32 of random weights. The work counted is that of padded texts, most "
         "of whose padding this package leaves out; the matrix rate is measured before and after each line. Memory is "
         "what was allocated at one time; a process has some more, which are gaps between the blocks of its heap.",
-        ["training.py", "--parts", "step", "--k-bits", "16", "--repeats", "1"],
+        ["training.py", "--parts", "step", "--k-bits", "16"],
     ),
     (
         "Encoding and caches",
