@@ -12,6 +12,7 @@ from PIL import Image
 
 from math_hash.cli import main
 from math_hash.data import inspect_images, open_image, read_dataset
+from math_hash.retrieval.contact_sheet import _font
 
 custom = load_tool("make_custom")
 
@@ -291,6 +292,11 @@ def test_sources_that_cannot_be_used(pictures, tmp_path, run):
     assert code == 2
     assert "of 1 rows none is left" in printed
     assert "no such picture" in (tmp_path / "mine.rejected.tsv").read_text()
+
+
+def test_letters_of_many_scripts_are_drawn():
+    drawn = {bytes(_font(20).getmask(letter)) for letter in "ñéжλşن"}
+    assert len(drawn) == 6  # a font without them draws the same box for each
 
 
 def test_check_and_show(shards, tmp_path, run, capsys):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from textwrap import shorten, wrap
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -60,7 +61,7 @@ def draw_rows(path: str | Path, folder: DatasetFolder, rows: np.ndarray, across:
         x, y = _GAP + place % across * wide, _GAP + place // across * high
         sheet.paste(_cell(folder, row, "image", _QUERY, f"row {row}"), (x, y))
         text = _fold(folder.captions[row], 26, 100) or "(no text)"
-        draw.text((x, y + _TITLE + _CELL + _LABELS + 2), text, fill="black", font=ImageFont.load_default(11))
+        draw.text((x, y + _TITLE + _CELL + _LABELS + 2), text, fill="black", font=_font(10))
     with atomic_writer(path) as file:
         sheet.save(file, format="png")
 
@@ -68,19 +69,24 @@ def draw_rows(path: str | Path, folder: DatasetFolder, rows: np.ndarray, across:
 def _cell(folder: DatasetFolder, row: int, modality: str, colour: str, title: str) -> Image.Image:
     cell = Image.new("RGB", (_CELL, _TITLE + _CELL + _LABELS), "white")
     draw, middle = ImageDraw.Draw(cell), _CELL // 2
-    draw.text((middle, 1), title, fill=colour, font=ImageFont.load_default(12), anchor="ma")
+    draw.text((middle, 1), title, fill=colour, font=_font(11), anchor="ma")
     if modality == "image":
         cell.paste(ImageOps.fit(open_image(folder.image_path(row)), (_CELL, _CELL)), (0, _TITLE))
     else:
         text = _fold(folder.captions[row], 19, 130) or "(empty text)"
         place = (middle, _TITLE + _CELL // 2)
-        draw.text(place, text, fill="black", font=ImageFont.load_default(13), anchor="mm", align="center")
+        draw.text(place, text, fill="black", font=_font(12), anchor="mm", align="center")
     draw.rectangle((0, _TITLE, _CELL - 1, _TITLE + _CELL - 1), outline=colour, width=3)
     labels = _fold(folder.label_texts[row], 28, 56)
     place = (middle, _TITLE + _CELL + 2)
-    draw.text(place, labels, fill=_GREY, font=ImageFont.load_default(10), anchor="ma", align="center")
+    draw.text(place, labels, fill=_GREY, font=_font(9), anchor="ma", align="center")
     return cell
 
 
 def _fold(text: str, width: int, most: int) -> str:
     return "\n".join(wrap(shorten(text, most, placeholder=" ..."), width))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's DejaVu Sans: Pillow's own font has no letters beyond ASCII."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
