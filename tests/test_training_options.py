@@ -145,7 +145,7 @@ def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatc
     fixed = batch_size._fixed(read_saved(tmp_path / str(1e12)))
     sizes = [found((fixed + rows * each) / batch_size.SHARE)[0] for rows in (5, 10)]
     assert 1 <= sizes[0] <= 5
-    assert sizes[1] == sizes[0] + 5
+    assert 4 <= sizes[1] - sizes[0] <= 6  # the printed size of a row is rounded
     assert main_py([*tiny_flags, "--pretrained", str(tmp_path / str(1e6)), "--batch-size", "auto"]) == 2
     assert "--batch-size auto" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
