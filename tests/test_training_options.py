@@ -1,7 +1,6 @@
 """Options that change how a step is computed, and not what it computes."""
 
 import json
-import re
 import shutil
 from types import SimpleNamespace
 
@@ -130,6 +129,13 @@ def test_validation_takes_a_sample_of_the_database(tiny_flags, tmp_path, monkeyp
 
 def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(batch_size, "STEPS", 2)
+    measure, needed = batch_size._needed, {}
+
+    def measured(step, data, turn, rows, accelerator):
+        needed[rows] = measure(step, data, turn, rows, accelerator)
+        return needed[rows]
+
+    monkeypatch.setattr(batch_size, "_needed", measured)
 
     def found(free):
         monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
@@ -137,15 +143,17 @@ def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatc
         size = RunFolder(tmp_path / str(free)).read_config()["batch_size"]
         printed = capsys.readouterr().out
         assert f"batch size   {size} " in printed
-        return size, 1e6 * float(re.search("([0-9.]+) MB a row", printed)[1])
+        each = (needed[16] - needed[8]) / 8
+        assert f"{each / 1e6:.1f} MB a row" in printed
+        return size, each
 
     assert found(1e6)[0] == 1
     most, each = found(1e12)
     assert most == 31 // 2  # two steps an epoch
     fixed = batch_size._fixed(read_saved(tmp_path / str(1e12)))
-    sizes = [found((fixed + rows * each) / batch_size.SHARE)[0] for rows in (5, 10)]
+    sizes = [found((fixed + rows * each) / batch_size.SHARE)[0] for rows in (5.5, 10.5)]
     assert 1 <= sizes[0] <= 5
-    assert 4 <= sizes[1] - sizes[0] <= 6  # the printed size of a row is rounded
+    assert sizes[1] == sizes[0] + 5
     assert main_py([*tiny_flags, "--pretrained", str(tmp_path / str(1e6)), "--batch-size", "auto"]) == 2
     assert "--batch-size auto" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):

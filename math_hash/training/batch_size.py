@@ -1,6 +1,7 @@
 """`--batch-size auto`: the largest batch that this machine's memory holds."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import psutil
@@ -39,6 +40,7 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     labels = torch.from_numpy(data.folder.labels[data.split.train])
     step = TrainingStep(model, CodeBank(model.head.streams, labels, config.k_bits, config.seed)).to(device)
 
+    @cache
     def needed(rows: int) -> int:
         with memory_errors(replace(config, batch_size=rows)):
             return max(_needed(step, data, turn, rows, accelerator) for turn in turns_of(model, config))
