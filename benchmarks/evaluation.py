@@ -15,8 +15,8 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from math_hash.codes import pack
 from math_hash.evaluation import average_precision, ranking_metrics
+from math_hash.hamming.codes import pack
 
 
 def plain_loop(query: np.ndarray, database: np.ndarray, query_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -24,10 +24,10 @@ from torch import nn
 
 from math_hash.data.pairs import to_device
 from math_hash.encoders import ClipEncoder, Features
-from math_hash.encoders.transformer import compile_blocks
+from math_hash.encoders.blocks import compile_blocks
 from math_hash.encoders.weights import named_architecture
 from math_hash.methods.math import LocalHead
-from math_hash.model import HashModel
+from math_hash.models.model import HashModel
 from math_hash.training.bert_adam import BertAdam, warmup_cosine
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.loop import TrainingStep

@@ -21,7 +21,7 @@ __all__ = ["InputError", "load_model"]
 def __getattr__(name: str):
     # PyTorch and open_clip take seconds to import; whoever wants the evaluation alone does not wait for them
     if name == "load_model":
-        from math_hash.loading import load_model
+        from math_hash.models.load import load_model
 
         return load_model
     raise AttributeError(f"module 'math_hash' has no attribute {name!r}")

@@ -1,9 +1,9 @@
 """The configuration of one run: flags, YAML files and presets become one checked dataclass.
 
 A value comes from the first of these that names it: the command line, `--config FILE`, a preset, the protocol of that
-name or else the dataset's manifest, the default below. Presets are `math_hash/presets/<dataset>.yaml` and, where stored
-features are used, `features.yaml`; their entry `methods` holds what differs by method. A run's folder holds the whole
-of it in `config.yaml`.
+name or else the dataset's manifest, the default below. Presets are `math_hash/methods/presets/<dataset>.yaml` and,
+where stored features are used, `features.yaml`; their entry `methods` holds what differs by method. A
+run's folder holds the whole of it in `config.yaml`.
 """
 
 import argparse
@@ -241,7 +241,7 @@ def make_config(flags: dict[str, Any]) -> Config:
 
 
 def _preset(name: str) -> dict[str, Any]:
-    preset = files("math_hash") / "presets" / f"{name}.yaml"
+    preset = files("math_hash") / "methods" / "presets" / f"{name}.yaml"
     return yaml.safe_load(preset.read_text()) if preset.is_file() else {}
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from math_hash import InputError
-from math_hash.codes import as_signs, as_words, binarize, hamming_distance, pack, unpack
+from math_hash.hamming.codes import as_signs, as_words, binarize, hamming_distance, pack, unpack
 
 
 def test_zero_counts_as_plus_one():

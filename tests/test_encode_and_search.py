@@ -16,11 +16,11 @@ from PIL import Image
 
 import math_hash
 from math_hash.cli import main, main_py
-from math_hash.codes import unpack
 from math_hash.data import read_dataset
 from math_hash.errors import InputError
-from math_hash.hub import save_pretrained
-from math_hash.onnx import OnnxModel, export_onnx
+from math_hash.hamming.codes import unpack
+from math_hash.models.hub import save_pretrained
+from math_hash.models.onnx import OnnxModel, export_onnx
 from math_hash.retrieval import encode, open_index
 from math_hash.retrieval.encode import CodesFolder, encode_collection
 

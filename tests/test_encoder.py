@@ -121,7 +121,7 @@ def test_rows_taken_in_parts_are_those_of_one_batch(monkeypatch):
     images, ids = torch.randn(70, 3, 32, 32), encoder.tokenize(TEXTS * 17 + TEXTS[:2], 12)
     with torch.no_grad():
         found = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
-        monkeypatch.setattr("math_hash.encoders.transformer.CPU_ROWS", 1000)
+        monkeypatch.setattr("math_hash.encoders.blocks.CPU_ROWS", 1000)
         wanted = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one.pooled, other.pooled, atol=1e-5)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from servers import milvus, postgresql
 
-from math_hash.codes import hamming_distance, pack
 from math_hash.errors import InputError
-from math_hash.retrieval import open_index, scan
+from math_hash.hamming import scan
+from math_hash.hamming.codes import hamming_distance, pack
+from math_hash.retrieval import open_index
 
 _number = itertools.count()
 

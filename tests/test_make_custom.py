@@ -12,7 +12,7 @@ from PIL import Image
 
 from math_hash.cli import main
 from math_hash.data import inspect_images, open_image, read_dataset
-from math_hash.retrieval.contact_sheet import _font
+from math_hash.data.figures import _font
 
 custom = load_tool("make_custom")
 

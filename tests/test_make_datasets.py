@@ -11,7 +11,7 @@ from conftest import load_tool, shared
 from PIL import Image
 
 from math_hash.data import read_dataset
-from math_hash.data.sources import read_lines, read_lists
+from math_hash.data.building.lists import read_lines, read_lists
 
 flickr, demo = load_tool("make_flickr25k"), load_tool("make_demo")
 

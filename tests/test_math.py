@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from math_hash.encoders import Features
 from math_hash.methods.math import MATH, LocalHead, Stream, fuse_label, positions
-from math_hash.objectives import info_nce, pairwise_likelihood, shared_label
+from math_hash.methods.objectives import info_nce, pairwise_likelihood, shared_label
 
 
 def identity(value):

@@ -6,7 +6,6 @@ import torch
 from numpy.linalg import norm
 
 from math_hash import InputError
-from math_hash.bits import bit_significance_order
 from math_hash.config import Config
 from math_hash.encoders import Features
 from math_hash.methods import METHODS, method_options
@@ -14,6 +13,7 @@ from math_hash.methods.djsrh import Outputs as DjsrhOutputs
 from math_hash.methods.mith import Outputs as MithOutputs
 from math_hash.methods.mith import concept_weights
 from math_hash.methods.scahn import Outputs as ScahnOutputs
+from math_hash.models.bit_order import bit_significance_order
 
 B_ROWS, N_ROWS, K, C, D = 6, 11, 5, 4, 64
 ROWS = np.array([3, 0, 7, 10, 5, 2])

@@ -8,9 +8,9 @@ from PIL import Image
 
 import math_hash
 from math_hash import InputError
-from math_hash.codes import pack
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder
-from math_hash.model import HashModel
+from math_hash.hamming.codes import pack
+from math_hash.models.model import HashModel
 
 TEXTS = ["red", "", "green and blue"]
 

@@ -9,7 +9,7 @@ from conftest import load_tool, shared
 from PIL import Image
 
 from math_hash.data import read_dataset
-from math_hash.data.sources import read_lines
+from math_hash.data.building.lists import read_lines
 
 nuswide, coco, iapr = (load_tool(f"make_{name}") for name in ("nuswide", "coco", "iaprtc12"))
 FAST = ("--check", "fast")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from math_hash import InputError
-from math_hash.codes import pack
 from math_hash.evaluation import average_precision, mean_average_precision, on_device, random_floor, ranking_metrics
 from math_hash.evaluation.float_cosine import cosine_precision
+from math_hash.hamming.codes import pack
 
 
 def orders(distances, gains, ties):

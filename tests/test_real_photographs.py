@@ -10,9 +10,9 @@ from test_make_datasets import flickr
 
 import math_hash
 from math_hash.cli import main_py
-from math_hash.codes import unpack
 from math_hash.data import open_image, read_dataset
-from math_hash.data.sources import read_lines
+from math_hash.data.building.lists import read_lines
+from math_hash.hamming.codes import unpack
 
 ROWS = 400
 

@@ -22,7 +22,7 @@ from math_hash.retrieval.encode import encode_collection
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-from math_hash.retrieval.serve import make_app  # noqa: E402
+from math_hash.retrieval.server.app import make_app  # noqa: E402
 
 TOKEN = {"Authorization": "Bearer secret"}
 

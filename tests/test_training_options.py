@@ -13,7 +13,7 @@ from math_hash.config import Config
 from math_hash.data import load_batches, read_dataset, split_rows
 from math_hash.data.pairs import to_device
 from math_hash.errors import InputError
-from math_hash.model import read_saved
+from math_hash.models.model import read_saved
 from math_hash.training import batch_size, loop
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank

@@ -5,7 +5,7 @@ import torch
 from open_clip.transformer import QuickGELU, Transformer
 from torch import nn
 
-from math_hash.encoders.transformer import padding_mask, run_blocks
+from math_hash.encoders.blocks import padding_mask, run_blocks
 
 WIDTH, HEADS, LENGTH = 64, 4, 11
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from math_hash.data.sources import read_lines, stream_lines
+from math_hash.data.building.lists import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
 
 PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}

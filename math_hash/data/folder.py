@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from math_hash.data.images import ImageFile, TarMember
-from math_hash.data.mat import read_labels, read_strings, write_mat
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder, atomic_writer, read_json, sums_of, write_text
+from math_hash.mat import read_labels, read_strings, write_mat
 
 MANIFEST, MEMBERS = "manifest.json", "members.npy"
 

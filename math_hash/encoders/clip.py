@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
-from math_hash.encoders.features import Features, stored_features
-from math_hash.encoders.transformer import (
+from math_hash.encoders.blocks import (
     CPU_ROWS,
     is_ordinary,
     is_taken_in_parts,
@@ -19,6 +18,7 @@ from math_hash.encoders.transformer import (
     parts_by_length,
     run_blocks,
 )
+from math_hash.encoders.features import Features, stored_features
 from math_hash.errors import InputError
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from math_hash.codes import as_words, pack
 from math_hash.errors import InputError
+from math_hash.hamming.codes import as_words, pack
 
 # labels of the queries (b, c) and of the database (n, c) -> gains (b, n), whole numbers >= 0
 Relevance = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -16,10 +16,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from math_hash.codes import unpack
 from math_hash.evaluation.exports import DIRECTIONS, Evaluation
 from math_hash.evaluation.significance import mean_and_deviation, paired_bootstrap
 from math_hash.files import write_bytes, write_text
+from math_hash.hamming.codes import unpack
 
 _CROSS = ("image->text", "text->image")
 

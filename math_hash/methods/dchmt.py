@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.methods.method import Codes, PooledMethod
-from math_hash.objectives import shared_label
+from math_hash.methods.objectives import shared_label
 
 
 class DCHMT(PooledMethod):

@@ -12,7 +12,7 @@ balanced over the batch, since a bank lags behind, which drives all of its codes
 from torch import Tensor
 
 from math_hash.methods.method import Codes, PooledMethod, consensus, other
-from math_hash.objectives import pairwise_likelihood, quantization, shared_label
+from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
 
 
 class DCMH(PooledMethod):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus
-from math_hash.objectives import cosine, info_nce, quantization
+from math_hash.methods.objectives import cosine, info_nce, quantization
 
 
 class Outputs(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.methods.method import Codes, PooledMethod
-from math_hash.objectives import cosine, shared_label
+from math_hash.methods.objectives import cosine, shared_label
 
 
 class DSPH(PooledMethod):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from math_hash.encoders.blocks import is_taken_in_parts, padding_mask, parts_by_length, run_blocks
 from math_hash.encoders.features import Features
-from math_hash.encoders.transformer import is_taken_in_parts, padding_mask, parts_by_length, run_blocks
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures
-from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
+from math_hash.methods.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
 
 class Stream(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head
-from math_hash.objectives import cosine, quantization
+from math_hash.methods.objectives import cosine, quantization
 
 
 class MESDCH(PooledMethod):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.encoders.features import Features
-from math_hash.objectives import sign
+from math_hash.methods.objectives import sign
 
 # joins a batch's rows from all processes, with gradients: (b_local, ...) -> (b, ...)
 Gather = Callable[[Tensor], Tensor]

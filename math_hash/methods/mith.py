@@ -17,11 +17,11 @@ from open_clip.transformer import QuickGELU, Transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from math_hash.encoders.blocks import run_blocks
 from math_hash.encoders.features import Features
-from math_hash.encoders.transformer import run_blocks
 from math_hash.methods.math import GlobalHead, Stream, positions
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, other
-from math_hash.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
+from math_hash.methods.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
 
 
 class Outputs(NamedTuple):

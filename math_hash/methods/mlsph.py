@@ -11,7 +11,7 @@ cosine. Departures from the release: a CLIP with a two-layer head a modality; te
 from torch import Tensor
 
 from math_hash.methods.method import Codes, PooledMethod, consensus, other
-from math_hash.objectives import cosine, jaccard, quantization
+from math_hash.methods.objectives import cosine, jaccard, quantization
 
 
 class MLSPH(PooledMethod):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from math_hash.methods.math import fuse_label
 from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head, other
-from math_hash.objectives import pairwise_likelihood, quantization, shared_label
+from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
 
 
 class MMACH(PooledMethod):

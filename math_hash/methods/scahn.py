@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from math_hash.encoders.features import Features
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, consensus, hash_head, other
-from math_hash.objectives import pairwise_likelihood, quantization, shared_label
+from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
 
 STAGES = 4
 

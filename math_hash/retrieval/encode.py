@@ -22,14 +22,14 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from math_hash.codes import binarize, pack, unpack
 from math_hash.data import read_dataset
 from math_hash.data.collection import Columns, Record, read_collection
 from math_hash.data.folder import inside_root
 from math_hash.data.images import TarMember, open_image
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_bytes, write_text
-from math_hash.model import CodeModel, kept_fingerprint
+from math_hash.hamming.codes import binarize, pack, unpack
+from math_hash.models.model import CodeModel, kept_fingerprint
 
 FORMAT = 1
 SHARD = 4096  # rows that are kept at once

@@ -200,11 +200,11 @@ def open_index(uri: str | os.PathLike, k_bits: int | None = None, model: str = "
     if k_bits is not None and k_bits < 1:
         raise InputError(f"{uri}: k_bits {k_bits}; expected 1 or more")
     if scheme == "":
-        from math_hash.retrieval.embedded import EmbeddedIndex as Engine
+        from math_hash.retrieval.engines.embedded.index import EmbeddedIndex as Engine
     elif scheme == "milvus":
-        from math_hash.retrieval.milvus import MilvusIndex as Engine
+        from math_hash.retrieval.engines.milvus import MilvusIndex as Engine
     elif scheme in ("postgresql", "postgres"):
-        from math_hash.retrieval.postgresql import PostgreSQLIndex as Engine
+        from math_hash.retrieval.engines.postgresql import PostgreSQLIndex as Engine
     else:
         raise InputError(f"{uri}: no engine for {scheme}://; expected a folder, milvus:// or postgresql://")
     index = Engine(uri, k_bits, model, create)

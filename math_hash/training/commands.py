@@ -9,9 +9,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from math_hash.config import Config
+from math_hash.data.figures import draw_contact_sheet
 from math_hash.evaluation import floor_warning
 from math_hash.files import read_json, sha256, write_text
-from math_hash.retrieval.contact_sheet import draw_contact_sheet
 from math_hash.training import loop
 from math_hash.training.batch_size import largest_batch_size
 from math_hash.training.evaluate import evaluate, export_codes

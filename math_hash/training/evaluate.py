@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from math_hash.codes import as_signs, binarize, pack
 from math_hash.data import DatasetFolder, Split, load_batches, write_mat
 from math_hash.data.pairs import to_device
 from math_hash.evaluation import mean_average_precision, random_floor
 from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.model import HashModel
+from math_hash.hamming.codes import as_signs, binarize, pack
+from math_hash.models.model import HashModel
 from math_hash.training.distributed import gather_rows, share_of
 
 

@@ -22,7 +22,7 @@ from math_hash.data import DatasetFolder, FeatureFolder, PairDataset, TarMember,
 from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError
 from math_hash.files import read_json, sha256, write_text
-from math_hash.model import HashModel
+from math_hash.models.model import HashModel
 from math_hash.training.setup import Data
 
 BATCH = 64  # fixed, so that a cache does not depend on how it was computed

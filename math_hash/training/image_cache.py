@@ -23,7 +23,7 @@ from math_hash.config import Config
 from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder
-from math_hash.model import HashModel
+from math_hash.models.model import HashModel
 from math_hash.training.feature_cache import pictures_sum
 from math_hash.training.setup import Data
 

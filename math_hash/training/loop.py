@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from math_hash.bits import bit_significance_order
 from math_hash.config import Config
 from math_hash.data import load_batches
 from math_hash.encoders import ClipEncoder, Features
 from math_hash.errors import InputError
-from math_hash.model import HashModel
+from math_hash.models.bit_order import bit_significance_order
+from math_hash.models.model import HashModel
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.distributed import gather_rows, share_of

@@ -18,12 +18,12 @@ from math_hash.data import (
     split_rows,
 )
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
-from math_hash.encoders.transformer import compile_blocks
+from math_hash.encoders.blocks import compile_blocks
 from math_hash.errors import InputError
 from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.loading import load_model
 from math_hash.methods import METHODS, WITHOUT_LABELS, method_options
-from math_hash.model import HashModel
+from math_hash.models.load import load_model
+from math_hash.models.model import HashModel
 
 
 @dataclass

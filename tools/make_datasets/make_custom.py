@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from math_hash.data.building import Source, build_dataset, label_matrix, tool_parser
+from math_hash.data.building.build import Source, build_dataset, label_matrix, tool_parser
+from math_hash.data.building.lists import read_lines
 from math_hash.data.collection import Columns, Record, read_collection
-from math_hash.data.sources import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
 

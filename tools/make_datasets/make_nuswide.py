@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building import Source, build_dataset, tool_parser
-from math_hash.data.sources import locate_images, read_lines, require_files, source_from_lists
+from math_hash.data.building.build import Source, build_dataset, tool_parser
+from math_hash.data.building.lists import locate_images, read_lines, require_files, source_from_lists
 from math_hash.errors import InputError, exit_code
 
 LABELS = (

@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from math_hash.codes import binarize, pack
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.data.pairs import to_device
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder
 from math_hash.errors import InputError
 from math_hash.files import read_json, write_bytes, write_text
+from math_hash.hamming.codes import binarize, pack
 from math_hash.methods import METHODS, Method
 
 WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"
@@ -281,14 +281,14 @@ class HashModel(nn.Module, CodeModel):
         return kept_fingerprint(digest.hexdigest(), self.k_bits if self.k_bits < self.head.k_bits else None)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model and a card that holds its protocol and results; see `math_hash.hub`."""
-        from math_hash import hub
+        """Write the model and a card that holds its protocol and results; see `math_hash.models.hub`."""
+        from math_hash.models import hub
 
         hub.save_pretrained(self, folder)
 
     def push_to_hub(self, name: str, private: bool = False, token: str | None = None) -> str:
-        """Upload the model and its card as `user/name`. Returns its address; see `math_hash.hub`."""
-        from math_hash import hub
+        """Upload the model and its card as `user/name`. Returns its address; see `math_hash.models.hub`."""
+        from math_hash.models import hub
 
         return hub.push_to_hub(self, name, private, token)
 

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from math_hash.data.images import open_image
 from math_hash.errors import InputError
-from math_hash.model import CodeModel
+from math_hash.models.model import CodeModel
 from math_hash.retrieval.index import LONGEST_ID, Id, Index
-from math_hash.retrieval.limits import Busy, Gate, Worker, problem
+from math_hash.retrieval.server.limits import Busy, Gate, Worker, problem
 from math_hash.retrieval.thumbnail import thumbnail
 
 LONGEST_TEXT = 10_000  # characters; encoders read far fewer

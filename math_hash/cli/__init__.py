@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from math_hash.cli.retrieval import add_commands
 from math_hash.config import Config, add_flags, flag_of, make_config
 from math_hash.errors import InputError, exit_code
-from math_hash.retrieval.commands import add_commands
 
 _TRAIN_HELP = """\
 Train a model on a dataset and evaluate it. A first run that needs no download:
@@ -108,14 +108,14 @@ def _add_dataset_commands(commands) -> None:
 
 def _dataset(flags: dict) -> None:
     if flags["action"] == "check":
-        from math_hash.data.building import check_dataset
+        from math_hash.data.building.build import check_dataset
 
         print(check_dataset(flags["folder"], flags["image_root"], flags["check"], flags["allow_unlabelled"]))
         return
     import numpy as np
 
     from math_hash.data import read_dataset
-    from math_hash.retrieval.contact_sheet import draw_rows
+    from math_hash.data.figures import draw_rows
 
     folder = read_dataset(flags["folder"], image_root=flags["image_root"], allow_unlabelled=flags["allow_unlabelled"])
     rows = np.random.default_rng(flags["seed"]).permutation(len(folder))[: flags["rows"]]

@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from math_hash.codes import hamming_distance, pack
 from math_hash.data import DatasetFolder, Split, open_image
 from math_hash.files import atomic_writer
+from math_hash.hamming.codes import hamming_distance, pack
 
 _QUERIES, _TOP = 5, 6
 _CELL, _TITLE, _LABELS, _GAP = 160, 16, 28, 8

@@ -9,7 +9,7 @@ from torch import Tensor
 from math_hash.encoders import encoder_from_openai
 from math_hash.encoders.state_dict import read_state_dict
 from math_hash.errors import InputError
-from math_hash.model import HashModel
+from math_hash.models.model import HashModel
 
 # what the releases trained with: 32 tokens a text
 _MAX_WORDS = 32

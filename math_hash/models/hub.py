@@ -7,7 +7,7 @@ import huggingface_hub
 
 from math_hash.errors import InputError, one_line
 from math_hash.files import write_text
-from math_hash.model import CONFIG, RESULTS, WEIGHTS, CodeModel, HashModel
+from math_hash.models.model import CONFIG, RESULTS, WEIGHTS, CodeModel, HashModel
 
 _FILES = [CONFIG, WEIGHTS, RESULTS, "image.onnx", "text.onnx"]
 

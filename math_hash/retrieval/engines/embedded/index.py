@@ -21,9 +21,10 @@ import numpy as np
 
 from math_hash.errors import InputError, import_extra
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
-from math_hash.retrieval import ivf, scan
+from math_hash.hamming import scan
+from math_hash.retrieval.engines.embedded import ivf
+from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.index import KINDS, Id, Index, Neighbors, ivf_options, uri_options
-from math_hash.retrieval.segment import Segment
 
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once

@@ -10,8 +10,8 @@ import threading
 import numba
 import numpy as np
 
-from math_hash.codes import as_words
-from math_hash.evaluation.kernels import compiled, fill_distances
+from math_hash.hamming.codes import as_words
+from math_hash.hamming.kernels import compiled, fill_distances
 
 _TILE, _BLOCK, _GROUP = 16, 2048, 64  # queries together; rows a block; rows a comparison
 _one_at_a_time = threading.Lock()  # not every threading layer of numba may be entered twice

@@ -122,7 +122,7 @@ def _command(commands, name: str, summary: str, text: str, handler) -> argparse.
 
 
 def _open_model(flags: argparse.Namespace, device: str = "cpu"):
-    from math_hash.loading import load_model
+    from math_hash.models.load import load_model
 
     model = load_model(flags.model, device)
     if getattr(flags, "bits", None) is not None:
@@ -270,7 +270,7 @@ def _serve(flags: argparse.Namespace) -> None:
     from math_hash.retrieval import open_index
 
     try:
-        from math_hash.retrieval.serve import make_app, serve
+        from math_hash.retrieval.server.app import make_app, serve
     except ImportError as error:
         raise InputError(f"serving needs `pip install 'math_hash[serve]'` ({error.name} is missing)") from error
     if flags.images and not flags.images.is_dir():
@@ -292,7 +292,7 @@ def _export(flags: argparse.Namespace) -> None:
     if not hasattr(model, "save"):
         raise InputError(f"{flags.model}: is an exported model already")
     if flags.format == "onnx":
-        from math_hash.onnx import export_onnx
+        from math_hash.models.onnx import export_onnx
 
         if flags.push:
             raise InputError("--push: uploads the pretrained form; use --format pretrained")
@@ -300,7 +300,7 @@ def _export(flags: argparse.Namespace) -> None:
         shown = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
         print(f"{flags.output}: largest difference from PyTorch: {shown}")
         return
-    from math_hash.hub import push_to_hub, save_pretrained
+    from math_hash.models.hub import push_to_hub, save_pretrained
 
     save_pretrained(model, flags.output, flags.push or "")
     print(f"{flags.output}: open it with math_hash.load_model({str(flags.output)!r})")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building import Source, label_matrix
+from math_hash.data.building.build import Source, label_matrix
 from math_hash.errors import InputError
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import import_extra
-from math_hash.retrieval import scan
+from math_hash.hamming import scan
 
 _SAMPLE, _TOP = 200, 10
 

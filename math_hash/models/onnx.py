@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from math_hash.data.images import ImageTransform
 from math_hash.errors import InputError, import_extra
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
-from math_hash.model import CONFIG, CodeModel, HashModel
+from math_hash.models.model import CONFIG, CodeModel, HashModel
 
 OPSET = 18
 TOLERANCE = 1e-4

@@ -8,8 +8,8 @@ import torch
 
 from math_hash.errors import InputError
 from math_hash.files import read_json
-from math_hash.model import CONFIG, CodeModel, read_saved
-from math_hash.released import read_released
+from math_hash.models.model import CONFIG, CodeModel, read_saved
+from math_hash.models.released import read_released
 
 
 def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> CodeModel:
@@ -25,12 +25,12 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> C
     """
     name, path = os.fspath(path), Path(path)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        from math_hash.hub import download
+        from math_hash.models.hub import download
 
         path = download(name)
     if path.is_dir():
         if (path / CONFIG).is_file() and read_json(path / CONFIG).get("format") == "onnx":
-            from math_hash.onnx import OnnxModel
+            from math_hash.models.onnx import OnnxModel
 
             return OnnxModel(path)
         model = read_saved(path)

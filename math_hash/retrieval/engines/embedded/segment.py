@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from math_hash.retrieval import scan
-from math_hash.retrieval.ivf import Ivf
+from math_hash.hamming import scan
+from math_hash.retrieval.engines.embedded.ivf import Ivf
 
 
 class Segment:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from math_hash.objectives import shared_label
+from math_hash.methods.objectives import shared_label
 
 
 def bit_significance_order(image: Tensor, text: Tensor, labels: Tensor, most_rows: int = 2000) -> Tensor:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from math_hash.codes import unpack
 from math_hash.errors import InputError, import_extra, one_line
+from math_hash.hamming.codes import unpack
 from math_hash.retrieval.index import KINDS, Id, Index, Neighbors, ivf_options, uri_options
 
 _OPTIONS = {"table": str, "engine": str, "nlist": int, "nprobe": int}

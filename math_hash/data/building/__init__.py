@@ -1,0 +1,1 @@
+"""From downloads and collections of one's own to dataset folders."""

@@ -1,0 +1,1 @@
+"""Binary codes: packing, Hamming distances, and scans over them."""
