@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from math_hash import InputError
-from math_hash.data import mat, read_labels, read_strings, write_mat
+from math_hash import InputError, mat
+from math_hash.data import read_labels, read_strings, write_mat
 
 TEXTS = ["im1.jpg", "a longer caption", "", "été 日本"]
 
