@@ -1,7 +1,7 @@
 """Metrics on codes and labels. Knows no model."""
 
-from math_hash.evaluation.floor import floor_warning, normalized_score, random_floor
-from math_hash.evaluation.ranking import RankingMetrics, average_precision, mean_average_precision, ranking_metrics
+from math_hash.evaluation.chance_level import floor_warning, normalized_score, random_floor
+from math_hash.evaluation.ranking_metrics import RankingMetrics, average_precision, mean_average_precision, ranking_metrics
 from math_hash.evaluation.significance import Difference, mean_and_deviation, paired_bootstrap
 
 __all__ = [

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.io
 
 from math_hash.errors import InputError
-from math_hash.evaluation.floor import floor_warning, normalized_score, random_floor
-from math_hash.evaluation.ranking import RankingMetrics, ranking_metrics
+from math_hash.evaluation.chance_level import floor_warning, normalized_score, random_floor
+from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
 from math_hash.files import read_json
 from math_hash.hamming.codes import pack
 from math_hash.protocols import protocol_of

@@ -16,8 +16,8 @@ from matplotlib import pyplot as plt
 
 from math_hash.config import Config
 from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.evaluation.float_cosine import cosine_precision
-from math_hash.evaluation.floor import normalized_score
+from math_hash.evaluation.cosine_mean_average_precision import cosine_precision
+from math_hash.evaluation.chance_level import normalized_score
 from math_hash.files import atomic_writer, read_json, write_text
 from math_hash.training.evaluate import pooled_vectors
 from math_hash.training.loop import make_accelerator

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from math_hash import InputError
 from math_hash.evaluation import average_precision, mean_average_precision, on_device, random_floor, ranking_metrics
-from math_hash.evaluation.float_cosine import cosine_precision
+from math_hash.evaluation.cosine_mean_average_precision import cosine_precision
 from math_hash.hamming.codes import pack
 
 
