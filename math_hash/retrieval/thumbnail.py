@@ -1,4 +1,4 @@
-"""Small pictures of the rows that a search finds."""
+"""Thumbnails of the pictures that rows of an index name."""
 
 import io
 from collections.abc import Mapping
@@ -10,10 +10,16 @@ from math_hash.errors import InputError
 
 
 def thumbnail(root: Path, metadata: Mapping[str, Any], side: int) -> bytes | None:
-    """The picture of a row as a JPEG file, its longer side at most `side` pixels.
+    """The picture of a row, scaled down.
+
+    Args:
+        root: folder of the collection's pictures.
+        metadata: of the row; "image" is a path below `root`, and "member" the place of a picture inside a tar file.
+        side: pixels of the longer side, at most.
 
     Returns:
-        None where the row has no picture, it cannot be read, or it lies outside `root`, through links too.
+        A JPEG file. None where the row has no picture, it cannot be read, or it lies outside `root`, also through
+        symbolic links.
     """
     name, member = metadata.get("image"), metadata.get("member")
     if not isinstance(name, str) or not name or "\0" in name:

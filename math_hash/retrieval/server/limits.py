@@ -1,18 +1,26 @@
-"""What a server lets in: whose requests, how large, how many at once, and for how long."""
+"""What a server accepts: whose requests, how large, how many at once, and for how long."""
 
 import asyncio
 import hmac
+import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse, Response
+from PIL import Image
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from math_hash.data.images import open_image
+from math_hash.errors import InputError
 
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1", "testserver"}
+_Result = TypeVar("_Result")
 
 
 class Busy(Exception):
@@ -20,14 +28,22 @@ class Busy(Exception):
 
 
 class Worker:
-    """One thread for the model and the index, behind a queue of bounded length."""
+    """One thread for the model and the index, behind a queue of bounded length.
+
+    Args:
+        queue: the largest number of jobs that wait or run at the same time.
+        seconds: time limit of a job, waiting included.
+
+    Attributes:
+        waiting: jobs that wait or run now.
+    """
 
     def __init__(self, queue: int, seconds: float):
         self.queue, self.seconds, self.waiting = queue, seconds, 0
         self._pool, self._lock = ThreadPoolExecutor(1), threading.Lock()
 
-    async def run(self, job: Callable[[], Any]) -> Any:
-        """The job's result.
+    async def run(self, job: Callable[[], _Result]) -> _Result:
+        """The job's result. A job that takes too long still runs to its end, and counts as waiting until then.
 
         Raises:
             Busy: the queue is full.
@@ -38,7 +54,7 @@ class Worker:
                 raise Busy
             self.waiting += 1
 
-        def task():
+        def task() -> _Result:
             try:
                 return job()
             finally:
@@ -49,25 +65,41 @@ class Worker:
         return await asyncio.wait_for(asyncio.shield(future), self.seconds)
 
 
+@dataclass
+class Traffic:
+    """Counters since the server started.
+
+    requests: by method and status of the answer.
+    seconds: time spent on answering, summed over all requests.
+    """
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
 class Gate:
-    """Before any request is read: whose it is, how large it may be, how long it may take; and what is counted."""
+    """Middleware that checks each request before its body is read, and counts it.
 
-    def __init__(self, app, token: str, is_public: bool, max_bytes: int, seconds: float, counts: Counter):
+    It refuses requests of other hosts, without the token or with too large a body, and ends those that take too long.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, is_public: bool, max_bytes: int, seconds: float, traffic: Traffic):
         self.app, self.token, self.is_public = app, token, is_public
-        self.max_bytes, self.seconds, self.counts = max_bytes, seconds, counts
+        self.max_bytes, self.seconds, self.traffic = max_bytes, seconds, traffic
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status, size = time.perf_counter(), [0], 0
+        start, status, size = time.perf_counter(), 0, 0
 
-        async def counted_send(message):
+        async def counted_send(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                status[0] = message["status"]
+                status = message["status"]
             await send(message)
 
-        async def bounded_receive():
+        async def bounded_receive() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
@@ -75,41 +107,61 @@ class Gate:
                 raise HTTPException(413, f"the request has more than {self.max_bytes} bytes")
             return message
 
-        refused = self._refusal(scope)
+        refusal = self._refusal(scope)
         try:
-            if refused:
-                await refused(scope, receive, counted_send)
+            if refusal:
+                await refusal(scope, receive, counted_send)
             else:
                 await asyncio.wait_for(self.app(scope, bounded_receive, counted_send), self.seconds)
         except (TimeoutError, asyncio.TimeoutError):
-            if not status[0]:
-                await problem(504, f"no answer within {self.seconds:g} seconds")(scope, receive, counted_send)
+            if not status:
+                await error_response(504, f"no answer within {self.seconds:g} seconds")(scope, receive, counted_send)
         finally:
-            self.counts["requests", scope["method"], str(status[0] or 500)] += 1
-            self.counts["seconds"] += time.perf_counter() - start
+            self.traffic.requests[scope["method"], str(status or 500)] += 1
+            self.traffic.seconds += time.perf_counter() - start
 
-    def _refusal(self, scope) -> Response | None:
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that is not let in."""
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if not self.is_public and name.lower() not in _LOOPBACK:  # another site's page that points its name here
-            return problem(403, "this server answers on this machine only")
+            return error_response(403, "this server answers on this machine only")
         if not headers.get(b"content-length", b"0").isdigit():
-            return problem(400, "Content-Length is no number")
+            return error_response(400, "Content-Length is no number")
         if int(headers.get(b"content-length", b"0")) > self.max_bytes:
-            return problem(413, f"the request has more than {self.max_bytes} bytes")
+            return error_response(413, f"the request has more than {self.max_bytes} bytes")
         writes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith("/rows")
         open_path = scope["path"] in ("/", "/health") or scope["path"] == "/favicon.ico"
         if writes and not self.token:
-            return problem(403, "this server is for reading; start it with --token to add and delete")
-        if (writes or (self.is_public and not open_path)) and not self._is_known(headers, scope):
-            return problem(401, "expected the header 'Authorization: Bearer TOKEN'")
+            return error_response(403, "this server is for reading; start it with --token to add and delete")
+        if (writes or (self.is_public and not open_path)) and not self._has_token(headers):
+            return error_response(401, "expected the header 'Authorization: Bearer TOKEN'")
         return None
 
-    def _is_known(self, headers: Mapping[bytes, bytes], scope) -> bool:
+    def _has_token(self, headers: Mapping[bytes, bytes]) -> bool:
         return hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self.token.encode())
 
 
-def problem(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An answer that says why."""
+def read_upload(content: bytes, max_pixels: int) -> Image.Image:
+    """Decode an uploaded picture: RGB, upright. Its size is checked before its pixels are decoded.
+
+    Raises:
+        HTTPException: 413 where it has more than `max_pixels` pixels, 415 where it cannot be read.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as header:
+            pixels = header.width * header.height
+    except Exception as error:  # Pillow raises many kinds of errors on files that are not pictures
+        raise HTTPException(415, "the upload is no picture that can be read") from error
+    if pixels > max_pixels:
+        raise HTTPException(413, f"the picture has {pixels} pixels; at most {max_pixels} are taken")
+    try:
+        return open_image(io.BytesIO(content))
+    except InputError as error:
+        raise HTTPException(415, "the upload is no picture that can be read") from error
+
+
+def error_response(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An answer that says why a request failed, in the form of FastAPI's own errors."""
     return JSONResponse({"detail": reason}, status, dict(headers or {}))

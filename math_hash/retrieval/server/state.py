@@ -1,0 +1,65 @@
+"""What the routes of a server share."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, HTTPException, Request
+
+from math_hash.models.model import CodeModel
+from math_hash.retrieval.index import Id, Index
+from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The index, the model and the options of a server. Everything that touches index or model runs in the worker.
+
+    image_root: folder of the collection's pictures; None: no pictures are served.
+    max_pixels: of an upload.
+    is_public: the server listens beyond this machine.
+    """
+
+    index: Index
+    model: CodeModel
+    worker: Worker
+    traffic: Traffic
+    image_root: Path | None
+    max_pixels: int
+    is_public: bool
+
+    def row_id(self, name: str) -> Id:
+        """The id that a request names; ids arrive as text, also where the index has integers."""
+        return int(name) if self.index.id_kind is int and re.fullmatch("-?[0-9]{1,18}", name) else name
+
+    def row(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of a row.
+
+        Raises:
+            HTTPException: 404 where no row has that id.
+        """
+        row = self.index.rows([self.row_id(name)])[0]
+        if row is None:
+            raise HTTPException(404, "no row has that id")
+        return row
+
+    def encode_text(self, text: str) -> np.ndarray:
+        """The packed code of a text, uint8 (1, ceil(k_bits / 8))."""
+        return self.model.encode_text([text])
+
+    def encode_upload(self, content: bytes) -> np.ndarray:
+        """The packed code of an uploaded picture, uint8 (1, ceil(k_bits / 8)).
+
+        Raises:
+            HTTPException: see `read_upload`.
+        """
+        return self.model.encode_image([read_upload(content, self.max_pixels)])
+
+
+async def _state_of(request: Request) -> ServerState:
+    return request.app.state.server
+
+
+State = Annotated[ServerState, Depends(_state_of)]
