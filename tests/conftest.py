@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import math_hash
+from math_hash.cli import main_py
 from math_hash.data import write_dataset
 
 SHARED = Path(os.environ.get("MATH_HASH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -101,6 +103,25 @@ def shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"real data is not here: {path} (MATH_HASH_DATA names another folder)")
     return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_dataset, clip_file, tmp_path_factory) -> Path:
+    """The folder of a run that trained MATH on the tiny dataset for one epoch, 16 bits."""
+    folder = tmp_path_factory.mktemp("model") / "run"
+    arguments = [
+        "--is-train", "--dataset", "tiny", "--dataset-root", tiny_dataset.parent, "--clip-path", clip_file,
+        "--query-num", 10, "--train-num", 30, "--val-num", 5, "--epochs", 1, "--batch-size", 10, "--resolution", 32,
+        "--max-words", 12, "--num-workers", 0, "--k-bits", 16, "--save-dir", folder,
+    ]  # fmt: skip
+    assert main_py([str(argument) for argument in arguments]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(trained_run):
+    """The model of `trained_run`."""
+    return math_hash.load_model(trained_run)
 
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools" / "make_datasets"

@@ -15,7 +15,7 @@ from conftest import ON_CPU, launcher
 from PIL import Image
 
 import math_hash
-from math_hash.cli import main, main_py
+from math_hash.cli import main
 from math_hash.data import read_dataset
 from math_hash.errors import InputError
 from math_hash.hamming.codes import unpack
@@ -23,24 +23,6 @@ from math_hash.models.hub import save_pretrained
 from math_hash.models.onnx import OnnxModel, export_onnx
 from math_hash.retrieval import encode, open_index
 from math_hash.retrieval.encode import CodesFolder, encode_collection
-
-
-@pytest.fixture(scope="module")
-def run(tiny_dataset, clip_file, tmp_path_factory):
-    """A model that was trained for a moment."""
-    folder = tmp_path_factory.mktemp("model") / "run"
-    arguments = [
-        "--is-train", "--dataset", "tiny", "--dataset-root", tiny_dataset.parent, "--clip-path", clip_file,
-        "--query-num", 10, "--train-num", 30, "--val-num", 5, "--epochs", 1, "--batch-size", 10, "--resolution", 32,
-        "--max-words", 12, "--num-workers", 0, "--k-bits", 16, "--save-dir", folder,
-    ]  # fmt: skip
-    assert main_py([str(argument) for argument in arguments]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return math_hash.load_model(run)
 
 
 def command(*arguments):
@@ -52,8 +34,10 @@ def rows_of(folder):
     return opened, list(opened.rows())
 
 
-def test_a_datasets_folder_gives_the_codes_of_encode_image(run, model, tiny_dataset, tmp_path):
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "c", "--batch-size", 7, "--continuous") == 0
+def test_a_datasets_folder_gives_the_codes_of_encode_image(trained_run, model, tiny_dataset, tmp_path):
+    assert (
+        command("encode", trained_run, tiny_dataset, "--output", tmp_path / "c", "--batch-size", 7, "--continuous") == 0
+    )
     folder, rows = rows_of(tmp_path / "c")
     data = read_dataset(tiny_dataset)
     paths = [data.image_path(row) for row in range(60)]
@@ -62,14 +46,14 @@ def test_a_datasets_folder_gives_the_codes_of_encode_image(run, model, tiny_data
     assert [name for name, _ in rows] == data.images
     assert rows[0][1]["label"] == data.label_texts[0].split()
     assert folder.config["model"] == model.fingerprint
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "t", "--modality", "text") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "t", "--modality", "text") == 0
     folder, rows = rows_of(tmp_path / "t")
     kept = [row for row in range(60) if data.captions[row]]  # rows without a text are listed
     assert (folder.codes == model.encode_text([data.captions[row] for row in kept])).all()
     assert len((tmp_path / "t/rejected.tsv").read_text().splitlines()) == 60 - len(kept) == folder.config["rejected"]
 
 
-def test_folders_tables_texts_and_tars_of_a_persons_own(run, model, tmp_path):
+def test_folders_tables_texts_and_tars_of_a_persons_own(trained_run, model, tmp_path):
     pictures = tmp_path / "pictures"
     for name, colour in (("a/1.png", "red"), ("a/b/2.jpg", "green"), ("3.png", "blue")):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +72,7 @@ def test_folders_tables_texts_and_tars_of_a_persons_own(run, model, tmp_path):
 
     def encoded(source, *flags):
         output = tmp_path / f"{source.name}.codes"
-        assert command("encode", run, source, "--output", output, *flags) == 0
+        assert command("encode", trained_run, source, "--output", output, *flags) == 0
         folder, rows = rows_of(output)
         return {name: (code, about) for code, (name, about) in zip(folder.codes, rows, strict=True)}, (
             output / "rejected.tsv"
@@ -129,10 +113,20 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_killed_and_resumed_it_is_byte_equal(run, tiny_dataset, tmp_path, monkeypatch):
+def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "SHARD", 8)
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "once", "--batch-size", 4) == 0
-    arguments = ["encode", run, tiny_dataset, "--output", tmp_path / "again", "--batch-size", 4, "--num-workers", 0]
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "once", "--batch-size", 4) == 0
+    arguments = [
+        "encode",
+        trained_run,
+        tiny_dataset,
+        "--output",
+        tmp_path / "again",
+        "--batch-size",
+        4,
+        "--num-workers",
+        0,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", _SLOW, *map(str, arguments)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -154,7 +148,7 @@ def test_killed_and_resumed_it_is_byte_equal(run, tiny_dataset, tmp_path, monkey
     assert not (tmp_path / ".again.parts").exists()
 
 
-def test_what_changed_in_the_collection_meanwhile_is_encoded_again(run, tmp_path, monkeypatch):
+def test_what_changed_in_the_collection_meanwhile_is_encoded_again(trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "SHARD", 2)
     texts, write, calls = tmp_path / "texts.txt", encode._Shard.write, []
 
@@ -165,7 +159,7 @@ def test_what_changed_in_the_collection_meanwhile_is_encoded_again(run, tmp_path
             raise KeyboardInterrupt
 
     texts.write_text("one\ntwo\nthree\nfour\nfive\nsix\nseven\n")
-    arguments = ["encode", run, texts, "--output"]
+    arguments = ["encode", trained_run, texts, "--output"]
     with monkeypatch.context() as patch:
         patch.setattr(encode._Shard, "write", interrupted)
         assert command(*arguments, tmp_path / "again") == 130
@@ -176,10 +170,10 @@ def test_what_changed_in_the_collection_meanwhile_is_encoded_again(run, tmp_path
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
 
 
-def test_two_processes_give_the_same_bytes(run, tiny_dataset, tmp_path):
+def test_two_processes_give_the_same_bytes(trained_run, tiny_dataset, tmp_path):
     code = _SLOW.replace("time.sleep(0.2)", "pass")
     (tmp_path / "go.py").write_text(code)
-    common = ["encode", str(run), str(tiny_dataset), "--batch-size", "4", "--num-workers", "0"]
+    common = ["encode", str(trained_run), str(tiny_dataset), "--batch-size", "4", "--num-workers", "0"]
     for name, launch in (("one", [sys.executable]), ("two", launcher(2))):
         done = subprocess.run(
             [*launch, str(tmp_path / "go.py"), *common, "--output", str(tmp_path / name)],
@@ -190,28 +184,35 @@ def test_two_processes_give_the_same_bytes(run, tiny_dataset, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_index_and_search_from_the_shell(run, model, tiny_dataset, tmp_path, capsys):
+def test_index_and_search_from_the_shell(trained_run, model, tiny_dataset, tmp_path, capsys):
     codes, index = tmp_path / "c", tmp_path / "i"
-    assert command("encode", run, tiny_dataset, "--output", codes, "--continuous") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", codes, "--continuous") == 0
     assert command("index", codes, "--to", index) == 0
     capsys.readouterr()
-    assert command("search", index, "--model", run, "--text", "red", "--top", 5, "--json") == 0
+    assert command("search", index, "--model", trained_run, "--text", "red", "--top", 5, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     distances = np.bitwise_count(CodesFolder.open(codes).codes ^ model.encode_text(["red"])).sum(axis=1)
     assert [result["distance"] for result in found] == np.sort(distances)[:5].tolist()
     assert [result["id"] for result in found] == [f"{row}.png" for row in np.argsort(distances, kind="stable")[:5]]
     picture = tiny_dataset / "7.png"
-    assert command("search", index, "--model", run, "--image", picture, "--radius", 0, "--filter", "label=red") == 0
+    assert (
+        command("search", index, "--model", trained_run, "--image", picture, "--radius", 0, "--filter", "label=red")
+        == 0
+    )
     table = capsys.readouterr().out
     assert all("red" in line for line in table.splitlines()[1:])
     sheet = tmp_path / "found.html"
-    arguments = ["search", index, "--model", run, "--text", "<red>", "--images", tiny_dataset, "--html", sheet]
+    arguments = ["search", index, "--model", trained_run, "--text", "<red>", "--images", tiny_dataset, "--html", sheet]
     assert command(*arguments, "--top", 4) == 0
     assert sheet.read_text().count("data:image/jpeg") == 4
     assert "<h1>&lt;red&gt;" in sheet.read_text()
-    assert command("search", index, "--model", run, "--text", "red", "--rerank", codes, "--top", 7, "--json") == 0
+    assert (
+        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 7, "--json") == 0
+    )
     capsys.readouterr()
-    assert command("search", index, "--model", run, "--text", "red", "--rerank", codes, "--top", 60, "--json") == 0
+    assert (
+        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 60, "--json") == 0
+    )
     reranked = [result["id"] for result in json.loads(capsys.readouterr().out)]
     query = model.encode_text(["red"], output="continuous")[0]
     kept = np.array(CodesFolder.open(codes).continuous, np.float32)
@@ -221,9 +222,9 @@ def test_index_and_search_from_the_shell(run, model, tiny_dataset, tmp_path, cap
     assert np.allclose((kept @ query / np.linalg.norm(kept, axis=1))[places], cosine, atol=1e-6)
 
 
-def test_fewer_bits_without_retraining(run, model, tiny_dataset, tmp_path, capsys):
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "all") == 0
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "few", "--bits", 5) == 0
+def test_fewer_bits_without_retraining(trained_run, model, tiny_dataset, tmp_path, capsys):
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "all") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "few", "--bits", 5) == 0
     everything, few = CodesFolder.open(tmp_path / "all"), CodesFolder.open(tmp_path / "few")
     chosen = unpack(everything.codes, 16)[:, model.bit_order[:5]]
     assert (unpack(few.codes, 5) == chosen).all()
@@ -231,36 +232,36 @@ def test_fewer_bits_without_retraining(run, model, tiny_dataset, tmp_path, capsy
     assert (cut.codes == few.codes).all()
     assert cut.config["model"] == few.config["model"]
     assert command("index", tmp_path / "all", "--to", tmp_path / "i", "--bits", 5) == 0
-    assert command("search", tmp_path / "i", "--model", run, "--text", "red", "--bits", 5) == 0
-    assert command("search", tmp_path / "i", "--model", run, "--text", "red") == 2
+    assert command("search", tmp_path / "i", "--model", trained_run, "--text", "red", "--bits", 5) == 0
+    assert command("search", tmp_path / "i", "--model", trained_run, "--text", "red") == 2
     assert command("index", tmp_path / "all", "--to", tmp_path / "j", "--bits", 17) == 2
     assert "17" in capsys.readouterr().err
 
 
-def test_bad_input_is_one_line_and_leaves_nothing(run, tiny_dataset, tmp_path, capsys):
+def test_bad_input_is_one_line_and_leaves_nothing(trained_run, tiny_dataset, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "table.csv").write_text("name,picture\na,b\n")
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "c") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "c") == 0
     assert command("index", tmp_path / "c", "--to", tmp_path / "i") == 0
     broken = tmp_path / "c2"
-    assert command("encode", run, tiny_dataset, "--output", broken, "--modality", "text") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", broken, "--modality", "text") == 0
     content = (broken / "codes.npy").read_bytes()
     (broken / "codes.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     capsys.readouterr()
     for arguments, message in (
-        (["encode", run, tmp_path / "none", "--output", tmp_path / "x"], "not there"),
-        (["encode", run, tmp_path / "empty", "--output", tmp_path / "x"], "holds no pictures"),
-        (["encode", run, tmp_path / "table.csv", "--output", tmp_path / "x"], "--image-column"),
+        (["encode", trained_run, tmp_path / "none", "--output", tmp_path / "x"], "not there"),
+        (["encode", trained_run, tmp_path / "empty", "--output", tmp_path / "x"], "holds no pictures"),
+        (["encode", trained_run, tmp_path / "table.csv", "--output", tmp_path / "x"], "--image-column"),
         (["encode", tmp_path / "none", tiny_dataset, "--output", tmp_path / "x"], "no such model"),
-        (["encode", run, tiny_dataset, "--output", tmp_path / "c"], "is there already"),
+        (["encode", trained_run, tiny_dataset, "--output", tmp_path / "c"], "is there already"),
         (["index", tmp_path / "none", "--to", tmp_path / "x"], "no codes are there"),
         (["index", broken, "--to", tmp_path / "x"], "has changed"),
         (["index", tmp_path / "c", "--to", tmp_path / "i"], "already"),
-        (["search", tmp_path / "none", "--model", run, "--text", "x"], "no index is there"),
-        (["search", tmp_path / "i", "--model", run, "--image", tmp_path / "none.jpg"], "no such picture"),
-        (["search", tmp_path / "i", "--model", run, "--text", "x", "--filter", "label"], "NAME=VALUE"),
-        (["serve", tmp_path / "i", "--model", run, "--host", "0.0.0.0"], "needs --token"),
-        (["serve", tmp_path / "i", "--model", run, "--images", tmp_path / "none"], "no such folder"),
+        (["search", tmp_path / "none", "--model", trained_run, "--text", "x"], "no index is there"),
+        (["search", tmp_path / "i", "--model", trained_run, "--image", tmp_path / "none.jpg"], "no such picture"),
+        (["search", tmp_path / "i", "--model", trained_run, "--text", "x", "--filter", "label"], "NAME=VALUE"),
+        (["serve", tmp_path / "i", "--model", trained_run, "--host", "0.0.0.0"], "needs --token"),
+        (["serve", tmp_path / "i", "--model", trained_run, "--images", tmp_path / "none"], "no such folder"),
     ):
         assert command(*arguments) == 2, arguments
         error = capsys.readouterr().err
@@ -269,19 +270,19 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, tiny_dataset, tmp_path, c
     assert not (tmp_path / "x").exists()
 
 
-def test_another_models_codes_are_refused(run, model, tiny_dataset, tmp_path, capsys):
-    assert command("encode", run, tiny_dataset, "--output", tmp_path / "c") == 0
+def test_another_models_codes_are_refused(trained_run, model, tiny_dataset, tmp_path, capsys):
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "c") == 0
     assert command("index", tmp_path / "c", "--to", tmp_path / "i") == 0
-    other = math_hash.load_model(run)
+    other = math_hash.load_model(trained_run)
     other.head.load_state_dict({name: value + 0.01 for name, value in other.head.state_dict().items()})
     other.save(tmp_path / "other")
     assert command("search", tmp_path / "i", "--model", tmp_path / "other", "--text", "x") == 2
     assert "another model" in capsys.readouterr().err
 
 
-def test_onnx_gives_the_codes_of_pytorch(run, model, tiny_dataset, tmp_path, capsys):
+def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_path, capsys):
     pytest.importorskip("onnxscript")
-    assert command("export", run, "--format", "onnx", "--output", tmp_path / "m") == 0
+    assert command("export", trained_run, "--format", "onnx", "--output", tmp_path / "m") == 0
     exported = math_hash.load_model(tmp_path / "m")
     assert isinstance(exported, OnnxModel)
     assert exported.fingerprint == model.fingerprint
@@ -302,7 +303,7 @@ def test_onnx_gives_the_codes_of_pytorch(run, model, tiny_dataset, tmp_path, cap
         export_onnx(model, tmp_path / "m")
 
 
-def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(run, model, tmp_path, monkeypatch):
+def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(trained_run, model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "own")
     assert math_hash.load_model(tmp_path / "own").fingerprint == model.fingerprint
     save_pretrained(model, tmp_path / "saved", "somebody/tiny")

@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from test_encode_and_search import model, run  # noqa: F401 - fixtures
 
 from math_hash.data import read_dataset
 from math_hash.errors import InputError
@@ -28,7 +27,7 @@ TOKEN = {"Authorization": "Bearer secret"}
 
 
 @pytest.fixture(scope="module")
-def index(model, tiny_dataset, tmp_path_factory):  # noqa: F811
+def index(model, tiny_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     codes = encode_collection(model, tiny_dataset, folder / "codes", num_workers=0, progress=False)
     with open_index(folder / "index", 16, model.fingerprint) as opened:
@@ -63,7 +62,7 @@ def start():
 
 
 @pytest.fixture(scope="module")
-def client(index, model, tiny_dataset, start):  # noqa: F811
+def client(index, model, tiny_dataset, start):
     return start(make_app(index, model, tiny_dataset, token="secret", max_bytes=300_000, max_pixels=100_000))
 
 
@@ -73,7 +72,7 @@ def png(colour="red", size=(40, 30)):
     return buffer.getvalue()
 
 
-def test_searches_answer_as_the_index_does(client, index, model, tiny_dataset):  # noqa: F811
+def test_searches_answer_as_the_index_does(client, index, model, tiny_dataset):
     picture = (tiny_dataset / "5.png").read_bytes()
     by_text = client.post("/search/text", json={"text": "red", "top_k": 7}).json()["results"]
     wanted = index.search(model.encode_text(["red"]), 7)[0]
@@ -174,7 +173,7 @@ def test_bad_requests_end_in_a_reason_and_the_server_goes_on(client):
     assert client.post("/search/text", json={"text": "red"}).status_code == 200
 
 
-def test_pictures_come_from_the_root_only(index, model, tiny_dataset, tmp_path, start):  # noqa: F811
+def test_pictures_come_from_the_root_only(index, model, tiny_dataset, tmp_path, start):
     root = tmp_path / "root"
     shutil.copytree(tiny_dataset, root)
     (tmp_path / "secret.png").write_bytes(png())
@@ -190,7 +189,7 @@ def test_pictures_come_from_the_root_only(index, model, tiny_dataset, tmp_path, 
         assert client.post("/rows", data={"id": "a", "text": "b"}, headers=TOKEN).status_code == 403
 
 
-def test_beyond_this_machine_all_but_the_page_needs_the_token(index, model, tiny_dataset, start):  # noqa: F811
+def test_beyond_this_machine_all_but_the_page_needs_the_token(index, model, tiny_dataset, start):
     with pytest.raises(InputError, match="needs --token"):
         make_app(index, model, is_public=True)
     client = start(make_app(index, model, tiny_dataset, is_public=True, token="secret"))
@@ -201,7 +200,7 @@ def test_beyond_this_machine_all_but_the_page_needs_the_token(index, model, tiny
     assert client.post("/search/text", json={"text": "x"}).status_code == 401
 
 
-def test_overload_is_refused_at_once_and_slow_work_given_up(index, model, start, monkeypatch):  # noqa: F811
+def test_overload_is_refused_at_once_and_slow_work_given_up(index, model, start, monkeypatch):
     release = threading.Event()
 
     def slow(texts):
@@ -220,7 +219,7 @@ def test_overload_is_refused_at_once_and_slow_work_given_up(index, model, start,
     assert client.post("/search/text", json={"text": "x"}).status_code == 200
 
 
-def test_eight_clients_get_right_answers(client, index, model):  # noqa: F811
+def test_eight_clients_get_right_answers(client, index, model):
     words = ["red", "green", "blue", "red and green", "nothing", "blue and red", "a", "b"]
     wanted = {
         word: found.distances.tolist()
@@ -240,7 +239,7 @@ def test_eight_clients_get_right_answers(client, index, model):  # noqa: F811
     print(f"95th percentile of 200 searches by 8 clients: {1000 * np.percentile(seconds, 95):.0f} ms")
 
 
-def test_no_request_of_the_described_kind_ends_in_500(index, model, tiny_dataset):  # noqa: F811
+def test_no_request_of_the_described_kind_ends_in_500(index, model, tiny_dataset):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings
 
