@@ -149,12 +149,12 @@ class PlainAttention(nn.Module):
 class PlainEncoder(ClipEncoder):
     """The encoder on open_clip's blocks with plain attention; all results are kept for the gradients."""
 
-    def encode_image(self, images, needs=()):
+    def encode_image(self, images, needs=None):
         visual = self.clip.visual
         normed = visual.ln_post(visual.transformer(visual._embeds(images)))
         return Features(normed[:, 1:] @ visual.proj, normed[:, 0] @ visual.proj)
 
-    def encode_text(self, token_ids, needs=()):
+    def encode_text(self, token_ids, needs=None):
         clip, (batch, length) = self.clip, token_ids.shape
         end, device = token_ids.argmax(dim=1), token_ids.device
         padding = torch.arange(length, device=device) > end[:, None]

@@ -9,6 +9,7 @@ from conftest import TINY, tiny_clip
 from safetensors.torch import save_file
 
 from math_hash import InputError
+from math_hash.data import Needs
 from math_hash.encoders import ClipEncoder, encoder_from_openai, open_encoder
 from math_hash.encoders.state_dict import read_state_dict
 
@@ -120,9 +121,15 @@ def test_rows_taken_in_parts_are_those_of_one_batch(monkeypatch):
     encoder = encoder_from_openai(tiny_clip().state_dict(), 32, "test")
     images, ids = torch.randn(70, 3, 32, 32), encoder.tokenize(TEXTS * 17 + TEXTS[:2], 12)
     with torch.no_grad():
-        found = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
+        found = [
+            encoder.encode_image(images, Needs(tokens=True, stages=True)),
+            encoder.encode_text(ids, Needs(tokens=True, stages=True)),
+        ]
         monkeypatch.setattr("math_hash.encoders.blocks.CPU_ROWS", 1000)
-        wanted = [encoder.encode_image(images, {"stages"}), encoder.encode_text(ids, {"stages"})]
+        wanted = [
+            encoder.encode_image(images, Needs(tokens=True, stages=True)),
+            encoder.encode_text(ids, Needs(tokens=True, stages=True)),
+        ]
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one.pooled, other.pooled, atol=1e-5)
         assert torch.allclose(one.stages, other.stages, atol=1e-5)
@@ -139,8 +146,8 @@ def test_stages_are_the_pooled_states_at_the_end_of_each_quarter():
     with torch.no_grad():
         first = visual.transformer.resblocks[0](visual._embeds(images))
         second = visual.transformer.resblocks[1](first)
-        image = encoder.encode_image(images, {"stages"})
-        text = encoder.encode_text(ids, {"stages"})
+        image = encoder.encode_image(images, Needs(tokens=True, stages=True))
+        text = encoder.encode_text(ids, Needs(tokens=True, stages=True))
         whole = encoder.encode_text(ids)
     assert torch.allclose(image.stages, torch.stack([first[:, 0]] * 2 + [second[:, 0]] * 2, dim=1), atol=1e-5)
     assert text.stages.shape == (4, 4, 64)

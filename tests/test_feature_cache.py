@@ -16,7 +16,7 @@ from PIL import Image
 
 import math_hash
 from math_hash.cli import main, main_py
-from math_hash.data import read_dataset, split_rows
+from math_hash.data import EVERYTHING, read_dataset, split_rows
 from math_hash.encoders import encoder_from_openai
 from math_hash.encoders.state_dict import read_state_dict
 
@@ -49,8 +49,8 @@ def test_the_cache_holds_what_the_encoder_gives(frozen, tmp_path):
     encoder = encoder_from_openai(read_state_dict(clip), 32, clip)
     with torch.no_grad():
         pixels = [encoder.image_transform(Image.open(data.image_path(row)).convert("RGB")) for row in range(60)]
-        image = encoder.encode_image(torch.stack(pixels), {"stages"})
-        text = encoder.encode_text(encoder.tokenize(data.captions, 12), {"stages", "padding"})
+        image = encoder.encode_image(torch.stack(pixels), EVERYTHING)
+        text = encoder.encode_text(encoder.tokenize(data.captions, 12), EVERYTHING)
     stored = {path.stem: np.load(path) for path in (tmp_path / "features").glob("*.npy")}
     for name, features in (("image", image), ("text", text)):
         for part in ("tokens", "pooled", "stages"):

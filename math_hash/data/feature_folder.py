@@ -1,11 +1,12 @@
 """A folder of precomputed features: plain `.npy` files, a row an instance of the dataset."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from math_hash.data.needs import Needs
 from math_hash.errors import InputError
 
 _ARRAYS = {
@@ -51,22 +52,21 @@ class FeatureFolder:
         if self._width("label") != self.text_width:
             raise InputError(f"{self.folder}: label and text features differ in width; one encoder must make both")
 
-    def batch(self, stream: str, rows: Sequence[int], needs: Collection[str]) -> dict[str, torch.Tensor]:
+    def batch(self, stream: str, rows: Sequence[int], needs: Needs) -> dict[str, torch.Tensor]:
         """Features of one stream ("image", "text", "label") of some rows, as `PrecomputedEncoder` takes them.
 
         Args:
-            needs: "tokens" and "stages" are read only where they are among these; tokens that are padding in the
-                whole batch only where "padding" is.
+            needs: what to read; without `padding`, tokens that are padding in the whole batch are left out.
         """
         rows = np.asarray(rows)
         order = np.argsort(rows)  # the file is read in its own order
-        has_padding = stream != "image" and "tokens" in needs
+        has_padding = stream != "image" and needs.tokens
         lengths = self._arrays[f"{stream}_length"][rows].astype(np.int64) if has_padding else None
         stored = {}
         for part in ("pooled", "tokens", "stages"):
-            if part == "pooled" or part in needs:
+            if part == "pooled" or getattr(needs, part):
                 array = self._arrays[f"{stream}_{part}"]
-                if has_padding and part == "tokens" and "padding" not in needs:
+                if has_padding and part == "tokens" and not needs.padding:
                     array = array[:, : lengths.max()]
                 values = np.empty((len(rows), *array.shape[1:]), np.float32)
                 values[order] = array[rows[order]]

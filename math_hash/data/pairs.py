@@ -1,6 +1,6 @@
 """Image-text pairs as PyTorch reads them: one item a row, batches by lists of rows."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from math_hash.data.feature_folder import FeatureFolder
 from math_hash.data.folder import DatasetFolder
 from math_hash.data.images import ImageTransform, open_image
+from math_hash.data.needs import EVERYTHING, Needs
 from math_hash.errors import InputError
 
 STREAMS = ("image", "text", "label")
@@ -29,8 +30,7 @@ class PairDataset(Dataset):
         transform: of the pictures.
         max_words: length of the token ids.
         train: use the transform's form for training.
-        needs: what a method uses, as in `Method.needs`; tokens that are padding in a whole batch are left out of it
-            unless "padding" is among these.
+        needs: what a method uses; without `padding`, tokens that are padding in a whole batch are left out of it.
         image_cache: keeps resized pictures; its `pixels(row, train, make)` gives them.
     """
 
@@ -41,7 +41,7 @@ class PairDataset(Dataset):
         transform: ImageTransform,
         max_words: int,
         train: bool = False,
-        needs: Collection[str] = ("padding",),
+        needs: Needs = EVERYTHING,
         image_cache: Any = None,
     ):
         self.image_cache = image_cache
@@ -105,10 +105,10 @@ class FeaturePairDataset(Dataset):
     Args:
         folder: the dataset.
         features: of its rows.
-        needs: what a method uses of the features, as in `Method.needs`.
+        needs: what a method uses of the features.
     """
 
-    def __init__(self, folder: DatasetFolder, features: FeatureFolder, needs: Collection[str]):
+    def __init__(self, folder: DatasetFolder, features: FeatureFolder, needs: Needs):
         self.folder, self.features, self.needs, self.streams = folder, features, needs, STREAMS
 
     def with_streams(self, streams: tuple[str, ...]) -> "FeaturePairDataset":
@@ -130,7 +130,7 @@ class FeaturePairDataset(Dataset):
         for stream in self.streams:
             if stream != "label":
                 batch[stream] = self.features.batch(stream, rows, self.needs)
-            elif "label_text" in self.needs:
+            elif self.needs.label_text:
                 batch["label_text"] = self.features.batch("label", rows, self.needs)
         return batch
 
@@ -148,7 +148,7 @@ def load_batches(
         dataset,
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=min(num_workers, len(batches)),
-        collate_fn=partial(_collate, trim="padding" not in getattr(dataset, "needs", ("padding",))),
+        collate_fn=partial(_collate, trim=not getattr(dataset, "needs", EVERYTHING).padding),
         pin_memory=device.type == "cuda",
     )
     for batch in loader:

@@ -11,8 +11,11 @@ from math_hash.errors import InputError
 class Split:
     """Row numbers, int64, each in the order of the permutation.
 
-    query: never seen in training. train: rows of a training epoch. val: cut from the tail of the training rows.
-    database: all rows but the queries, training and validation rows included.
+    Attributes:
+        query: never seen in training.
+        train: the rows of a training epoch.
+        val: validation rows, cut from the tail of the training rows.
+        database: all rows but the queries, training and validation rows included.
     """
 
     query: np.ndarray
@@ -21,7 +24,7 @@ class Split:
     database: np.ndarray
 
     def without(self, rows: np.ndarray) -> "Split":
-        """The same split, with some rows left out wherever they stand."""
+        """The same split without some rows, wherever they stand."""
         return Split(*(part[~np.isin(part, rows)] for part in (self.query, self.train, self.val, self.database)))
 
 
@@ -31,8 +34,21 @@ def split_rows(n: int, query_num: int, train_num: int, val_num: int = 0, split_s
     A permutation of `range(n)` by NumPy's legacy generator: its first `query_num` rows are the queries, the next
     `train_num` the training rows, of which the last `val_num` are kept for validation.
 
+    Args:
+        n: number of rows.
+        query_num: number of queries.
+        train_num: number of training rows, those for validation included.
+        val_num: number of validation rows.
+        split_seed: of the permutation; the releases use 1.
+
     Raises:
         InputError: the numbers do not fit into n.
+
+    >>> split = split_rows(10, query_num=2, train_num=5, val_num=1)
+    >>> split.query.tolist(), split.train.tolist(), split.val.tolist()
+    ([2, 9], [6, 4, 0, 3], [1])
+    >>> split.database.tolist()
+    [6, 4, 0, 3, 1, 7, 8, 5]
     """
     if query_num + train_num > n:
         raise InputError(
@@ -49,3 +65,14 @@ def split_rows(n: int, query_num: int, train_num: int, val_num: int = 0, split_s
         val=order[end - val_num : end],
         database=order[query_num:],
     )
+
+
+def own_split(rows: int) -> dict[str, int]:
+    """Numbers of queries, training and validation rows for a collection that no protocol describes.
+
+    >>> own_split(1000)
+    {'query_num': 100, 'train_num': 900, 'val_num': 90}
+    """
+    queries = min(2000, -(-rows // 10))
+    train = min(10000, rows - queries)
+    return {"query_num": queries, "train_num": train, "val_num": min(500, train // 10)}

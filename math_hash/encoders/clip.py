@@ -1,6 +1,6 @@
 """CLIP as open_clip builds it, behind the one interface that the hash heads use."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
+from math_hash.data.needs import EVERYTHING, Needs
 from math_hash.encoders.blocks import (
     CPU_ROWS,
     is_ordinary,
@@ -88,11 +89,11 @@ class ClipEncoder(nn.Module):
         """Widths of the image and the text tower's states."""
         return self.architecture["vision_cfg"]["width"], self.architecture["text_cfg"]["width"]
 
-    def encode_image(self, images: Tensor | dict[str, Tensor], needs: Collection[str] = ("padding",)) -> Features:
+    def encode_image(self, images: Tensor | dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
         """Encode normalised pictures, float (b, 3, resolution, resolution); or pass on what was stored of them.
 
         Args:
-            needs: with "stages", the class token's state at the end of each quarter of the tower is given too.
+            needs: with `stages`, the class token's state at the end of each quarter of the tower is given too.
         """
         if isinstance(images, dict):
             return stored_features(images, needs)
@@ -101,9 +102,9 @@ class ClipEncoder(nn.Module):
         parts = [self._encode_pictures(some, needs) for some in images.split(CPU_ROWS)]
         return Features.joined(parts, parts[0].tokens.shape[1])
 
-    def _encode_pictures(self, images: Tensor, needs: Collection[str]) -> Features:
+    def _encode_pictures(self, images: Tensor, needs: Needs) -> Features:
         visual = self.clip.visual
-        stages = _quarters(len(visual.transformer.resblocks)) if "stages" in needs else []
+        stages = _quarters(len(visual.transformer.resblocks)) if needs.stages else []
         if images.is_cuda:
             images = images.contiguous(memory_format=torch.channels_last)
         last, states = run_blocks(visual.transformer, visual._embeds(images), depths=stages)
@@ -117,12 +118,12 @@ class ClipEncoder(nn.Module):
             stages=torch.stack([states[stage][:, 0] for stage in stages], dim=1) if stages else None,
         )
 
-    def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Collection[str] = ("padding",)) -> Features:
+    def encode_text(self, token_ids: Tensor | dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
         """Encode token ids, int64 (b, length), zero padded, length at most the context; or pass on what was stored.
 
         Args:
-            needs: with "stages", the end marker's state at the end of each quarter of the tower is given too; without
-                "padding", the tokens at padding positions are anything.
+            needs: with `stages`, the end marker's state at the end of each quarter of the tower is given too; without
+                `padding`, the tokens at padding positions are anything.
 
         Raises:
             InputError: the texts are longer than the encoder's context.
@@ -136,13 +137,13 @@ class ClipEncoder(nn.Module):
             )
         end = token_ids.argmax(dim=1)
         embedded = self._text.token_embedding(token_ids)
-        if "padding" in needs or not is_taken_in_parts(token_ids):
+        if needs.padding or not is_taken_in_parts(token_ids):
             return self._encode_texts(embedded, end, needs)
         rows, longest = parts_by_length(end + 1)
         parts = [self._encode_texts(embedded[r, :n], end[r], needs) for r, n in zip(rows, longest, strict=True)]
         return Features.joined(parts, length).of_rows(torch.cat(rows).argsort())
 
-    def _encode_texts(self, embedded: Tensor, end: Tensor, needs: Collection[str]) -> Features:
+    def _encode_texts(self, embedded: Tensor, end: Tensor, needs: Needs) -> Features:
         text = self._text
         batch, length, _ = embedded.shape
         padding = torch.arange(length, device=embedded.device) > end[:, None]
@@ -150,7 +151,7 @@ class ClipEncoder(nn.Module):
         mask = padding_mask(padding, embedded.dtype)
         if text.attn_mask is not None:
             mask = mask + text.attn_mask[:length, :length]  # causal
-        stages = _quarters(len(text.transformer.resblocks)) if "stages" in needs else []
+        stages = _quarters(len(text.transformer.resblocks)) if needs.stages else []
         last, states = run_blocks(text.transformer, embedded, mask, stages)
         projection = text.text_projection
         linear = (projection.weight, projection.bias) if isinstance(projection, nn.Linear) else (projection.T,)

@@ -1,11 +1,13 @@
 """What an encoder gives for a batch of images or texts."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from math_hash.data.needs import Needs
 
 
 @dataclass
@@ -56,9 +58,9 @@ class Features:
 
 
 def stored_features(
-    stored: dict[str, Tensor], needs: Collection[str], to_width: Callable[[Tensor], Tensor] | None = None
+    stored: dict[str, Tensor], needs: Needs, to_width: Callable[[Tensor], Tensor] | None = None
 ) -> Features:
     """Features as `FeatureFolder.batch` gives them; `to_width` is applied to tokens and pooled vectors."""
     to_width = to_width or nn.Identity()
-    tokens = to_width(stored["tokens"]) if "tokens" in needs else None
+    tokens = to_width(stored["tokens"]) if needs.tokens else None
     return Features(tokens, to_width(stored["pooled"]), stored.get("padding"), stored.get("stages"))

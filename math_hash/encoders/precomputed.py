@@ -1,9 +1,10 @@
 """Features that were computed beforehand, by any encoder or by two different ones, in the place of CLIP."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from math_hash.data.needs import EVERYTHING, Needs
 from math_hash.encoders.features import Features, stored_features
 
 
@@ -28,10 +29,10 @@ class PrecomputedEncoder(nn.Module):
         self.image_map = nn.Identity() if same else nn.Linear(image_width, self.width)
         self.text_map = nn.Identity() if same else nn.Linear(text_width, self.width)
 
-    def encode_image(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+    def encode_image(self, stored: dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
         """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
         return stored_features(stored, needs, self.image_map)
 
-    def encode_text(self, stored: dict[str, Tensor], needs: Collection[str] = ("tokens",)) -> Features:
+    def encode_text(self, stored: dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
         """`stored`: as for images, with text_width, and padding, bool (b, length), beside tokens."""
         return stored_features(stored, needs, self.text_map)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from math_hash.data import Needs
 from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus
 from math_hash.methods.objectives import cosine, info_nce, quantization
 
@@ -31,7 +32,7 @@ class Outputs(NamedTuple):
 class DJSRH(PooledMethod):
     """The objective, on a two-layer head a modality."""
 
-    needs = frozenset()
+    needs = Needs(labels=False)
 
     # the paper's section 4.1: weight of the images' affinity, of second-order affinity, scale, weight within a modality
     beta, eta, mu, within = 0.6, 0.4, 1.5, 0.1

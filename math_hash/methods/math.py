@@ -9,6 +9,7 @@ The formulas are those of the public release. `fusion="batch"` and `mask_padding
 lets a label attend to its own instance's tokens instead of the whole batch.
 """
 
+from dataclasses import replace
 from functools import partial
 from math import log, sqrt
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from math_hash.data import Needs
 from math_hash.encoders.blocks import is_taken_in_parts, padding_mask, parts_by_length, run_blocks
 from math_hash.encoders.features import Features
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures
@@ -53,7 +55,7 @@ class MATH(Method):
 
     streams = ("image", "text", "label")
     turns = (streams,)
-    needs = frozenset({"labels", "tokens", "label_text"})
+    needs = Needs(tokens=True, label_text=True)
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class MATH(Method):
         super().__init__()
         self.k_bits, self.fusion, self.mask_padding = k_bits, fusion, mask_padding
         if not mask_padding:
-            self.needs = self.needs | {"padding"}
+            self.needs = replace(self.needs, padding=True)
         self.weights = (hyper_intra, hyper_inter, hyper_MSE, hyper_quan, hyper_contrast)
         self.global_head = GlobalHead(width, k_bits, res_mlp_layers, activation, dropout)
         self.local_heads = nn.ModuleDict({name: LocalHead(width, k_bits, transformer_layers) for name in self.streams})

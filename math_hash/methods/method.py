@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from math_hash.data import Needs
 from math_hash.encoders.features import Features
 from math_hash.methods.objectives import sign
 
@@ -32,7 +33,7 @@ class Method(nn.Module):
 
     streams: tuple[str, ...] = ("image", "text")
     turns: tuple[tuple[str, ...], ...] = (("image", "text"),)
-    needs: frozenset[str] = frozenset({"labels"})
+    needs: Needs = Needs()
     is_trained: bool = True
     k_bits: int
 

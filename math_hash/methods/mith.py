@@ -17,6 +17,7 @@ from open_clip.transformer import QuickGELU, Transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from math_hash.data import Needs
 from math_hash.encoders.blocks import run_blocks
 from math_hash.encoders.features import Features
 from math_hash.methods.math import GlobalHead, Stream, positions
@@ -48,7 +49,7 @@ class MITH(Method):
             relative to `contrast`, `teacher` weighs the distillation towards the global head relative to the other.
     """
 
-    needs = frozenset({"labels", "tokens"})
+    needs = Needs(tokens=True)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ over the anchor's own number of labels; all terms are means, with the weights be
 import torch
 from torch import Tensor
 
+from math_hash.data import Needs
 from math_hash.methods.math import fuse_label
 from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head, other
 from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
@@ -31,7 +32,7 @@ class MMACH(PooledMethod):
 
     streams = ("image", "text", "label")
     turns = (streams,)
-    needs = frozenset({"labels", "label_text"})
+    needs = Needs(label_text=True)
 
     def __init__(self, width: int, k_bits: int, *, triplet: float = 1.0, quan: float = 0.1, margin: float = 0.2):
         super().__init__(width, k_bits)

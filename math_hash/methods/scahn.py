@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from math_hash.data import Needs
 from math_hash.encoders.features import Features
 from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, consensus, hash_head, other
 from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
@@ -40,7 +41,7 @@ class SCAHN(Method):
         inter, intra, halves, quan: weights of the terms.
     """
 
-    needs = frozenset({"labels", "stages"})
+    needs = Needs(stages=True)
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from math_hash.data import Needs
 from math_hash.encoders.features import Features
 from math_hash.errors import InputError
 from math_hash.methods.method import Method
@@ -24,7 +25,7 @@ class LSH(Method):
         k_bits: k.
     """
 
-    needs = frozenset()
+    needs = Needs(labels=False)
     is_trained = False
 
     def __init__(self, width: int, k_bits: int):

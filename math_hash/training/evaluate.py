@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from math_hash.data import DatasetFolder, Split, load_batches, write_mat
+from math_hash.data import POOLED, DatasetFolder, Split, load_batches, write_mat
 from math_hash.data.pairs import to_device
 from math_hash.evaluation import mean_average_precision, random_floor
 from math_hash.evaluation.exports import DIRECTIONS
@@ -73,7 +73,7 @@ def pooled_vectors(
     def vectors(inputs: dict[str, Any]) -> dict[str, Tensor]:
         image, text = (to_device(inputs[name], model.device) for name in ("image", "text"))
         encoder = model.encoder
-        return {"image": encoder.encode_image(image, ()).pooled, "text": encoder.encode_text(text, ()).pooled}
+        return {"image": encoder.encode_image(image, POOLED).pooled, "text": encoder.encode_text(text, POOLED).pooled}
 
     found = _each_batch(model, dataset, rows, accelerator, vectors, np.asarray, batch_size, num_workers, progress)
     return {modality: np.concatenate(parts) for modality, parts in found.items()}

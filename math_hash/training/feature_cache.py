@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from math_hash.config import Config
-from math_hash.data import DatasetFolder, FeatureFolder, PairDataset, TarMember, load_batches
+from math_hash.data import EVERYTHING, DatasetFolder, FeatureFolder, PairDataset, TarMember, load_batches
 from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError
 from math_hash.files import read_json, sha256, write_text
@@ -133,7 +133,7 @@ def _is_begun(building: Path, described: dict[str, object]) -> bool:
 
 def _allocate(building: Path, encoder: ClipEncoder, rows: int, max_words: int, batches: int) -> None:
     building.mkdir(parents=True, exist_ok=True)
-    image, text = encoder.encode_image(_blank(encoder), {"stages"}), (max_words, encoder.width)
+    image, text = encoder.encode_image(_blank(encoder), EVERYTHING), (max_words, encoder.width)
     shapes = {
         "image_tokens": image.tokens.shape[1:],
         "image_pooled": (encoder.width,),
@@ -161,11 +161,10 @@ def _array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
 
 
 def _encode(arrays: dict[str, np.ndarray], encoder: ClipEncoder, inputs: dict, rows: np.ndarray) -> None:
-    needs = {"tokens", "stages", "padding"}
     found = {
-        "image": encoder.encode_image(inputs["image"], needs),
-        "text": encoder.encode_text(inputs["text"], needs),
-        "label": encoder.encode_text(inputs["label_text"], needs),
+        "image": encoder.encode_image(inputs["image"], EVERYTHING),
+        "text": encoder.encode_text(inputs["text"], EVERYTHING),
+        "label": encoder.encode_text(inputs["label_text"], EVERYTHING),
     }
     for stream, features in found.items():
         arrays[f"{stream}_tokens"][rows] = features.tokens.cpu().numpy()

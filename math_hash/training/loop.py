@@ -59,7 +59,7 @@ class TrainingStep(nn.Module):
             elif stream == "text":
                 features[stream] = encoder.encode_text(inputs["text"], head.needs)
             else:
-                named = "label_text" in head.needs
+                named = head.needs.label_text
                 features[stream] = encoder.encode_text(inputs["label_text"], head.needs) if named else None
         outputs = head(features, inputs["label"], gather)
         with torch.autocast(positions.device.type, enabled=False):

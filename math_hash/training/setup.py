@@ -125,7 +125,7 @@ def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder
 
 def with_usable_method(config: Config, data: Data) -> Config:
     """The configuration, with a method that needs no labels where there are none."""
-    if data.pairs_only and config.method in METHODS and "labels" in METHODS[config.method].needs:
+    if data.pairs_only and config.method in METHODS and METHODS[config.method].needs.labels:
         return replace(config, method=WITHOUT_LABELS)
     return config
 

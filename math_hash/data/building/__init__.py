@@ -1,1 +1,1 @@
-"""From downloads and collections of one's own to dataset folders."""
+"""From downloads, or a collection of one's own, to dataset folders."""

@@ -15,13 +15,16 @@ manifest keeps all of them; `--draw-captions` of the training draws another one 
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from math_hash.data.building.build import Source, build_dataset, tool_parser
+from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.build import build_dataset
 from math_hash.data.building.lists import locate_images, require_files, source_from_lists
+from math_hash.data.building.source import Source
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
@@ -41,8 +44,8 @@ def read_raw(raw: Path, images: Path, year: str | None) -> Source:
         InputError: files are missing or damaged, or name something unknown.
     """
     if year is None:
-        found = [year for year in ("2014", "2017") if (raw / f"annotations/instances_train{year}.json").exists()]
-        year = found[0] if found else "2017"
+        years = [year for year in ("2014", "2017") if (raw / f"annotations/instances_train{year}.json").exists()]
+        year = years[0] if years else "2017"
     parts = [f"{part}{year}" for part in ("train", "val")]
     instance_files = require_files(raw, [f"annotations/instances_{part}.json" for part in parts])
     caption_files = require_files(raw, [f"annotations/captions_{part}.json" for part in parts])
@@ -64,12 +67,12 @@ def read_raw(raw: Path, images: Path, year: str | None) -> Source:
         for item in sorted(_read(path, ("annotations",))["annotations"], key=lambda item: item["id"]):
             texts.setdefault(item["image_id"], []).append(" ".join(item["caption"].split()))
     numbers = sorted(number for number in names if number in labels)
-    root, found = locate_images([names[number] for number in numbers], images)
+    root, paths = locate_images([names[number] for number in numbers], images)
     matrix = np.array([[name in labels[number] for name in LABELS] for number in numbers], np.uint8)
-    return Source(root, found, [texts.get(number, []) for number in numbers], matrix, LABELS)
+    return Source(root, paths, [texts.get(number, []) for number in numbers], matrix, LABELS)
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> dict:
+def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -79,37 +82,37 @@ def _read(path: Path, keys: tuple[str, ...]) -> dict:
     return content
 
 
-def build(arguments: argparse.Namespace) -> None:
+def build(flags: argparse.Namespace) -> None:
     """Read the source, check it against the protocol, write the dataset's folder.
+
+    Args:
+        flags: what `main` parsed.
 
     Raises:
         InputError: anything is missing or deviates.
     """
-    if arguments.raw:
-        source = read_raw(arguments.raw, arguments.images or arguments.raw, arguments.year)
+    if flags.raw:
+        source = read_raw(flags.raw, flags.images or flags.raw, flags.year)
     else:
-        source = source_from_lists(arguments.lists, arguments.images, LABELS, join=None)
+        source = source_from_lists(flags.lists, flags.images, LABELS, join=None)
     build_dataset(
         source,
-        arguments.output,
+        flags.output,
         protocol="coco",
-        check=arguments.check,
-        allow_partial=arguments.allow_partial,
-        caption=arguments.caption,
-        seed=arguments.seed,
+        check=flags.check,
+        allow_partial=flags.allow_partial,
+        caption=flags.caption,
+        seed=flags.seed,
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/coco", "annotations/ and the folders of the pictures")
     parser.add_argument("--year", choices=("2014", "2017"), help="with --raw: which edition (default: the one there)")
     parser.add_argument(
         "--caption", choices=("first", "random"), default="first", help="the caption that caption.mat gets (first)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of --caption random (1)")
-    arguments = parser.parse_args()
-    return exit_code(lambda: build(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    flags = parser.parse_args(arguments)
+    return exit_code(lambda: build(flags))

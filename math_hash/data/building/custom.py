@@ -19,30 +19,33 @@ import argparse
 import io
 import os
 import shutil
-import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from math_hash.data.building.build import Source, build_dataset, label_matrix, tool_parser
-from math_hash.data.building.lists import read_lines
+from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.build import build_dataset
+from math_hash.data.building.source import Source, label_matrix
 from math_hash.data.collection import Columns, Record, read_collection
+from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
 
 
-def read_records(records: Iterator[Record], tar: Path) -> tuple[list[Record], list[tuple[str, str]]]:
-    """Tell usable records from others; pictures that are no files are put into a tar file.
+def read_records(records: Iterable[Record], tar: Path) -> tuple[list[Record], list[tuple[str, str]]]:
+    """Separate usable records from others; pictures that are not files go into a new tar file.
 
     Returns:
-        The usable records; of the others, where they stood and what is wrong.
+        The usable records; for each of the others, where it stood and what is wrong.
     """
-    kept, rejected, archive = [], [], None
+    kept: list[Record] = []
+    rejected: list[tuple[str, str]] = []
+    archive: tarfile.TarFile | None = None
     with ExitStack() as stack:
         for record in tqdm(records, desc="reading", unit="row", disable=not os.isatty(2)):
             record.image = record.image.replace("\\", "/")
@@ -55,20 +58,20 @@ def read_records(records: Iterator[Record], tar: Path) -> tuple[list[Record], li
                 if archive is None:
                     tar.parent.mkdir(parents=True)
                     archive = stack.enter_context(tarfile.open(tar, "w"))
-                _pack(record, archive, len(kept))
+                _pack(record, record.content, archive, tar.name, len(kept))
             kept.append(record)
     return kept, rejected
 
 
-def _pack(record: Record, archive: tarfile.TarFile, number: int) -> None:
+def _pack(record: Record, content: bytes, archive: tarfile.TarFile, tar_name: str, number: int) -> None:
     member = tarfile.TarInfo(f"{number:08d}{Path(record.image).suffix}")
-    member.size = len(record.content)
-    archive.addfile(member, io.BytesIO(record.content))
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
     start = archive.offset - -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    record.image, record.member, record.content = f"{Path(archive.name).name}/{member.name}", (start, member.size), None
+    record.image, record.member, record.content = f"{tar_name}/{member.name}", (start, member.size), None
 
 
-def label_names(records: list[Record], vocabulary: Path | None, min_count: int) -> list[str]:
+def label_names(records: Sequence[Record], vocabulary: Path | None, min_count: int) -> list[str]:
     """The label columns: the lines of `vocabulary`, or all names that at least `min_count` rows have, sorted.
 
     Raises:
@@ -83,79 +86,83 @@ def label_names(records: list[Record], vocabulary: Path | None, min_count: int) 
     return sorted(name for name, count in counts.items() if count >= min_count)
 
 
-def build(arguments: argparse.Namespace) -> None:
+def build(flags: argparse.Namespace) -> None:
     """Read the collection and write the dataset's folder.
+
+    Args:
+        flags: what `main` parsed.
 
     Raises:
         InputError: nothing is usable, or a label is not in the vocabulary.
     """
-    columns = Columns(arguments.image_column, arguments.text_column, arguments.label_column, arguments.separator)
-    output: Path = arguments.output
-    root, found = read_collection(arguments.source, columns)
+    output: Path = flags.output
     scratch = output.with_name(f".{output.name}.images.{os.getpid()}.new")
     try:
-        records, rejected = read_records(found, scratch / "images.tar")
-        if not records:
-            reason = f"{rejected[0][0]}: {rejected[0][1]}" if rejected else "it is empty"
-            raise InputError(f"{arguments.source}: holds no usable row ({reason})")
-        names = label_names(records, arguments.vocabulary, arguments.min_count)
-        rows = [record.labels or [] for record in records]
-        if not arguments.vocabulary:
-            rows = [[name for name in row if name in names] for row in rows]
-        labels = label_matrix(rows, names, lambda row: records[row].where)
-        texts = [
-            record.texts or ([", ".join(row)] if row and arguments.labels_as_text else [])
-            for record, row in zip(records, rows, strict=True)
-        ]
-        members = np.array([record.member for record in records], np.int64)
-        source = Source(
-            scratch if scratch.exists() else arguments.images or root,
-            [record.image for record in records],
-            texts,
-            labels,
-            names,
-            rejected,
-            members if (members >= 0).any() else None,
-            carried=scratch.exists(),
-        )
+        source = _read_source(flags, scratch)
         build_dataset(
             source,
             output,
             protocol=OWN,
-            check=arguments.check,
+            check=flags.check,
             allow_unlabelled=True,
-            caption=arguments.caption,
-            seed=arguments.seed,
-            made_from=arguments.source.name,
+            caption=flags.caption,
+            seed=flags.seed,
+            details={"made_from": flags.source.name},
         )
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if not names:
+    if not source.label_names:
         print("note: no row has a label; training will use a method that needs none")
-    if not any(texts):
+    if not any(source.texts):
         print("note: no row has a text; give some, or use --labels-as-text, to search from words")
 
 
-def main() -> int:
+def _read_source(flags: argparse.Namespace, scratch: Path) -> Source:
+    """The usable rows of the collection; pictures that are not files go into the folder `scratch`."""
+    columns = Columns(flags.image_column, flags.text_column, flags.label_column, flags.separator)
+    root, all_records = read_collection(flags.source, columns)
+    records, rejected = read_records(all_records, scratch / "images.tar")
+    if not records:
+        reason = f"{rejected[0][0]}: {rejected[0][1]}" if rejected else "it is empty"
+        raise InputError(f"{flags.source}: holds no usable row ({reason})")
+    names = label_names(records, flags.vocabulary, flags.min_count)
+    rows = [record.labels or [] for record in records]
+    if not flags.vocabulary:
+        rows = [[name for name in row if name in names] for row in rows]
+    texts = [
+        record.texts or ([", ".join(row)] if row and flags.labels_as_text else [])
+        for record, row in zip(records, rows, strict=True)
+    ]
+    members = np.array([record.member for record in records], np.int64)
+    return Source(
+        scratch if scratch.exists() else flags.images or root,
+        [record.image for record in records],
+        texts,
+        label_matrix(rows, names, lambda row: records[row].where),
+        names,
+        rejected,
+        members if (members >= 0).any() else None,
+        carried=scratch.exists(),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/mine")
     parser.add_argument("source", type=Path, help="a table, a folder of pictures, tars, or a saved dataset")
-    parser.add_argument("--images", type=Path, help="what the paths of a table start from (default: its folder)")
+    parser.add_argument("--images", type=Path, help="the folder that a table's paths start from (default: its own)")
     parser.add_argument("--image-column", default="image", help="column or key of the picture's path (image)")
     parser.add_argument("--text-column", default="text", help="column or key of the text or texts (text)")
     parser.add_argument("--label-column", default="labels", help="column or key of the labels (labels)")
     parser.add_argument("--separator", default=",", help="character between two labels (,)")
-    parser.add_argument("--vocabulary", type=Path, help="file of the label names, one a line (default: all found)")
+    parser.add_argument("--vocabulary", type=Path, help="file of the label names, one per line (default: all names)")
     parser.add_argument("--min-count", type=int, default=1, help="rows that a label must have to be kept (1)")
     parser.add_argument("--labels-as-text", action="store_true", help="a row without a text gets its label names")
     parser.add_argument(
         "--caption", choices=("first", "random"), default="first", help="of several texts, the one that is used (first)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of --caption random (1)")
-    arguments = parser.parse_args()
-    return exit_code(lambda: build(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    flags = parser.parse_args(arguments)
+    return exit_code(lambda: build(flags))

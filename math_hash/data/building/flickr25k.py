@@ -15,14 +15,17 @@ The protocol `flickr25k` keeps the tags that occur at least 20 times over all 25
 import argparse
 import os
 import re
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building.build import Source, build_dataset, tool_parser
-from math_hash.data.building.lists import locate_images, read_lines, require_files, source_from_lists
+from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.build import build_dataset
+from math_hash.data.building.lists import locate_images, require_files, source_from_lists
+from math_hash.data.building.source import Source
+from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
@@ -31,6 +34,7 @@ LABELS = (
 ).split()
 INSTANCES = 25000
 TAGS, TAG_MINIMUM = 1386, 20
+_TAG_FILE = re.compile(r"tags(\d+)\.txt")
 
 
 def read_raw(raw: Path, images: Path, protocol: str, tag_list: Path | None, allow_partial: bool) -> Source:
@@ -40,7 +44,8 @@ def read_raw(raw: Path, images: Path, protocol: str, tag_list: Path | None, allo
         InputError: files are missing, or counts deviate from the protocol.
     """
     require_files(raw, ["mirflickr/meta/tags"])
-    numbers = sorted(int(found[1]) for path in os.listdir(raw / "mirflickr/meta/tags") if (found := _tag_file(path)))
+    matches = map(_TAG_FILE.fullmatch, os.listdir(raw / "mirflickr/meta/tags"))
+    numbers = sorted(int(match[1]) for match in matches if match)
     if len(numbers) != INSTANCES and not allow_partial:
         absent = sorted(set(range(1, INSTANCES + 1)) - set(numbers))[:3]
         names = ", ".join(f"tags{number}.txt" for number in absent)
@@ -67,19 +72,15 @@ def read_raw(raw: Path, images: Path, protocol: str, tag_list: Path | None, allo
         tags = [[tag for tag in row if tag in vocabulary] for row in tags]
         keep &= np.array([bool(row) for row in tags])
     rows = np.flatnonzero(keep)
-    root, found = locate_images([f"mirflickr/im{numbers[row]}.jpg" for row in rows], images)
-    return Source(root, found, [[" ".join(tags[row])] for row in rows], labels[rows], LABELS)
-
-
-def _tag_file(name: str) -> re.Match | None:
-    return re.fullmatch(r"tags(\d+)\.txt", name)
+    root, paths = locate_images([f"mirflickr/im{numbers[row]}.jpg" for row in rows], images)
+    return Source(root, paths, [[" ".join(tags[row])] for row in rows], labels[rows], LABELS)
 
 
 def _annotations(raw: Path) -> Path:
-    """The folder of the v080 annotation files, one a label; the `_r1` files beside them are not used."""
-    for found in sorted(raw.rglob("plant_life.txt")):
-        if all((found.parent / f"{name}.txt").exists() for name in LABELS):
-            return found.parent
+    """The folder of the v080 annotation files, one per label; the `_r1` files beside them are not used."""
+    for path in sorted(raw.rglob("plant_life.txt")):
+        if all((path.parent / f"{name}.txt").exists() for name in LABELS):
+            return path.parent
     raise InputError(
         f"{raw}: holds no folder with the 24 annotation files animals.txt ... water.txt; "
         "unpack mirflickr25k_annotations_v080.zip into it"
@@ -99,27 +100,31 @@ def _vocabulary(tags: list[list[str]], tag_list: Path | None, allow_partial: boo
     return vocabulary
 
 
-def build(arguments: argparse.Namespace) -> None:
+def build(flags: argparse.Namespace) -> None:
     """Read the source, check it against the protocol, write the dataset's folder.
+
+    Args:
+        flags: what `main` parsed.
 
     Raises:
         InputError: anything is missing or deviates.
     """
-    if arguments.raw:
-        images = arguments.images or arguments.raw
-        source = read_raw(arguments.raw, images, arguments.protocol, arguments.tag_list, arguments.allow_partial)
+    if flags.raw:
+        images = flags.images or flags.raw
+        source = read_raw(flags.raw, images, flags.protocol, flags.tag_list, flags.allow_partial)
     else:
-        source = source_from_lists(arguments.lists, arguments.images, LABELS)
+        source = source_from_lists(flags.lists, flags.images, LABELS)
     build_dataset(
         source,
-        arguments.output,
-        protocol=arguments.protocol,
-        check=arguments.check,
-        allow_partial=arguments.allow_partial,
+        flags.output,
+        protocol=flags.protocol,
+        check=flags.check,
+        allow_partial=flags.allow_partial,
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/flickr25k", "the official mirflickr/ and the annotation files")
     parser.add_argument(
         "--protocol",
@@ -127,10 +132,6 @@ def main() -> int:
         default="flickr25k",
         help="with --raw: which instances (flickr25k)",
     )
-    parser.add_argument("--tag-list", type=Path, help="with --raw: file of the tags to keep, one a line")
-    arguments = parser.parse_args()
-    return exit_code(lambda: build(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    parser.add_argument("--tag-list", type=Path, help="with --raw: file of the tags to keep, one per line")
+    flags = parser.parse_args(arguments)
+    return exit_code(lambda: build(flags))

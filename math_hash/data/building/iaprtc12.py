@@ -15,13 +15,16 @@ English description, without title and notes.
 
 import argparse
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building.build import Source, build_dataset, tool_parser
-from math_hash.data.building.lists import locate_images, read_lines, read_text, require_files, source_from_lists
+from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.build import build_dataset
+from math_hash.data.building.lists import locate_images, require_files, source_from_lists
+from math_hash.data.building.source import Source
+from math_hash.data.text_files import read_lines, read_text
 from math_hash.errors import InputError, exit_code
 
 
@@ -55,17 +58,17 @@ def read_raw(raw: Path, images: Path) -> Source:
     # the picture's folder is that of its annotation; without one, that of the labels
     folder = {number: path.parent.name for number, path in described.items()}
     listed = [f"images/{folder.get(number, f'{number // 1000:02d}')}/{number}.jpg" for number in numbers]
-    root, found = locate_images(listed, annotations.parent if images == raw else images)
+    root, paths = locate_images(listed, annotations.parent if images == raw else images)
     matrix = np.array([[name in labels[number] for name in used] for number in numbers], np.uint8)
-    return Source(root, found, texts, matrix, used)
+    return Source(root, paths, texts, matrix, used)
 
 
 def _one(raw: Path, name: str, what: str) -> Path:
-    found = sorted(raw.rglob(name)) if raw.is_dir() else []
-    if not found:
+    paths = sorted(raw.rglob(name)) if raw.is_dir() else []
+    if not paths:
         require_files(raw, [name])
         raise InputError(f"{raw}: holds no {name}, {what}; unpack it there")
-    return found[0]
+    return paths[0]
 
 
 def _pair(path: Path, row: int, line: str) -> tuple[str, str]:
@@ -76,31 +79,31 @@ def _pair(path: Path, row: int, line: str) -> tuple[str, str]:
 
 
 def _description(path: Path) -> list[str]:
-    found = re.search(r"<DESCRIPTION>(.*?)</DESCRIPTION>", read_text(path), re.DOTALL)
-    text = " ".join(found[1].split()) if found else ""
+    match = re.search(r"<DESCRIPTION>(.*?)</DESCRIPTION>", read_text(path), re.DOTALL)
+    text = " ".join(match[1].split()) if match else ""
     return [text] if text else []
 
 
-def build(arguments: argparse.Namespace) -> None:
+def build(flags: argparse.Namespace) -> None:
     """Read the source, check it against the protocol, write the dataset's folder.
+
+    Args:
+        flags: what `main` parsed.
 
     Raises:
         InputError: anything is missing or deviates.
     """
-    if arguments.raw:
-        source = read_raw(arguments.raw, arguments.images or arguments.raw)
+    if flags.raw:
+        source = read_raw(flags.raw, flags.images or flags.raw)
     else:
-        source = source_from_lists(arguments.lists, arguments.images, join="; ")
+        source = source_from_lists(flags.lists, flags.images, join="; ")
     build_dataset(
-        source, arguments.output, protocol="iaprtc12", check=arguments.check, allow_partial=arguments.allow_partial
+        source, flags.output, protocol="iaprtc12", check=flags.check, allow_partial=flags.allow_partial
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/iaprtc12", "the unpacked downloads")
-    arguments = parser.parse_args()
-    return exit_code(lambda: build(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    flags = parser.parse_args(arguments)
+    return exit_code(lambda: build(flags))

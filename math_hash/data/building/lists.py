@@ -1,96 +1,39 @@
-"""What the tools that build datasets share: reading list files and finding pictures."""
+"""The list files of the MATH release, and where the pictures that they name lie."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building.build import Source, label_matrix
+from math_hash.data.building.source import Source, label_matrix
+from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError
-
-
-def read_text(path: str | Path) -> str:
-    """A text file's content, whatever its encoding: UTF-8 or UTF-16 with a mark; line ends become LF.
-
-    A file that is not UTF-8 throughout is decoded line by line, as UTF-8 where a line is, else as Windows-1252.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = content.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = "\n".join(_decode_line(line) for line in content.split(b"\n"))
-    return text.replace("\r\n", "\n")
-
-
-def _decode_line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", errors="replace")
-
-
-def stream_lines(path: str | Path) -> Iterator[str]:
-    """The lines of a text file one at a time, each with LF at its end; decoded as `read_text` does it.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                yield from read_text(path).splitlines(keepends=True)
-                return
-            file.seek(0)
-            for number, line in enumerate(file):
-                text = _decode_line(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
-                yield text.replace("\r\n", "\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file, as `read_text` reads it, without line ends.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    lines = read_text(path).split("\n")
-    return lines[:-1] if lines and not lines[-1] else lines
 
 
 def require_files(folder: str | Path, names: Sequence[str]) -> list[Path]:
     """The paths of the named files inside a folder.
 
     Raises:
-        InputError: one is missing; the message says what was looked for and what was found.
+        InputError: one is missing; the message says what was looked for and what is there.
     """
     folder = Path(folder)
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         there = sorted(path.name for path in folder.iterdir())[:8] if folder.is_dir() else None
-        found = f"found {', '.join(there) or 'nothing'}" if there is not None else "there is no such folder"
-        raise InputError(f"{folder}: {', '.join(missing)} not there (looked for {', '.join(names)}; {found})")
+        content = f"found {', '.join(there) or 'nothing'}" if there is not None else "there is no such folder"
+        raise InputError(f"{folder}: {', '.join(missing)} not there (looked for {', '.join(names)}; {content})")
     return [folder / name for name in names]
 
 
 def read_lists(
     folder: str | Path, label_names: Sequence[str] | None = None
 ) -> tuple[list[str], list[list[str]], np.ndarray, list[str]]:
-    """Read the four list files of the MATH release, a line an instance.
+    """Read the four list files of the MATH release, one line per instance.
 
     Args:
         folder: holds `all_imgs.txt`; `all_tags.txt` (separated by commas) or `all_txts.txt` (texts, separated by
             semicolons); `all_labels.txt` (columns of 0/1); `labels_annotation.txt` (label names, separated by commas).
-        label_names: names of the columns, in order; upper and lower case count as one. None: the names found in
+        label_names: names of the columns, in order, compared without regard to case. None: the names in
             `labels_annotation.txt`, each given to the column that it agrees with.
 
     Returns:
@@ -102,9 +45,9 @@ def read_lists(
     texts = "all_tags.txt" if (Path(folder) / "all_tags.txt").exists() else "all_txts.txt"
     paths = require_files(folder, ("all_imgs.txt", texts, "all_labels.txt", "labels_annotation.txt"))
     images, lines, rows, annotations = (read_lines(path) for path in paths)
-    for path, found in zip(paths[1:], (lines, rows, annotations), strict=True):
-        if len(found) != len(images):
-            raise InputError(f"{paths[0]} has {len(images)} lines, {path} has {len(found)}; they must be of one build")
+    for path, content in zip(paths[1:], (lines, rows, annotations), strict=True):
+        if len(content) != len(images):
+            raise InputError(f"{paths[0]} has {len(images)} lines, {path} has {len(content)}; they must come from one build")
     named = [[name.strip() for name in line.split(",") if name.strip()] for line in annotations]
     if label_names is None:
         names = sorted({name for row in named for name in row})
@@ -112,18 +55,13 @@ def read_lists(
         names = list(label_names)
         spelled = {name.lower(): name for name in names}
         named = [[spelled.get(name.lower(), name) for name in row] for row in named]
-    labels = np.zeros((len(rows), len(names)), np.uint8)
-    for row, line in enumerate(rows):
-        values = line.split()
-        if len(values) != len(names) or set(values) - {"0", "1"}:
-            raise InputError(f"{paths[2]}, line {row + 1}: expected {len(names)} values of 0 or 1")
-        labels[row] = [value == "1" for value in values]
+    labels = _label_columns(paths[2], rows, len(names))
     expected = label_matrix(named, names, lambda row: f"{paths[3]}, line {row + 1}")
     if label_names is None:
         place = {column.tobytes(): column_name for column, column_name in zip(expected.T, names, strict=True)}
         names = [place.get(column.tobytes(), "") for column in labels.T]
         if "" in names or len(set(names)) < len(names):
-            raise InputError(f"{paths[3]}: names other labels than {paths[2]}; they must be of one build")
+            raise InputError(f"{paths[3]}: names other labels than {paths[2]}; they must come from one build")
     elif len(wrong := np.flatnonzero((expected != labels).any(axis=1))):
         raise InputError(f"{paths[3]}, line {wrong[0] + 1}: names other labels than the same line of {paths[2]}")
     separator = "," if texts == "all_tags.txt" else ";"
@@ -135,6 +73,16 @@ def read_lists(
     )
 
 
+def _label_columns(path: Path, lines: list[str], columns: int) -> np.ndarray:
+    labels = np.zeros((len(lines), columns), np.uint8)
+    for row, line in enumerate(lines):
+        values = line.split()
+        if len(values) != columns or set(values) - {"0", "1"}:
+            raise InputError(f"{path}, line {row + 1}: expected {columns} values of 0 or 1")
+        labels[row] = [value == "1" for value in values]
+    return labels
+
+
 def source_from_lists(
     folder: Path, images: Path | None, label_names: Sequence[str] | None = None, join: str | None = " "
 ) -> Source:
@@ -143,15 +91,15 @@ def source_from_lists(
     Args:
         folder, label_names: as for `read_lists`.
         images: folder of the pictures; None: `folder`.
-        join: what is put between the tags or phrases of a row to make one text; None: each is a text of its own.
+        join: separator that joins the tags or phrases of a row into one text; None: each is a text of its own.
 
     Raises:
         InputError: as `read_lists` and `locate_images`.
     """
     listed, parts, labels, names = read_lists(folder, label_names)
-    root, found = locate_images(listed, images or folder)
+    root, paths = locate_images(listed, images or folder)
     texts = parts if join is None else [[join.join(row)] if row else [] for row in parts]
-    return Source(root, found, texts, labels, names).rows(np.flatnonzero(labels.any(axis=1)))
+    return Source(root, paths, texts, labels, names).rows(np.flatnonzero(labels.any(axis=1)))
 
 
 def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[str]]:
@@ -164,7 +112,7 @@ def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[
         The image root, and the paths relative to it.
 
     Raises:
-        InputError: not one of the listed pictures is there.
+        InputError: none of the listed pictures is there.
     """
     folder = Path(folder)
     inside = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []

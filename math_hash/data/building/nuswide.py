@@ -14,13 +14,16 @@ is its tags among the 1,000, in the order in which they were given.
 """
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from math_hash.data.building.build import Source, build_dataset, tool_parser
-from math_hash.data.building.lists import locate_images, read_lines, require_files, source_from_lists
+from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.build import build_dataset
+from math_hash.data.building.lists import locate_images, require_files, source_from_lists
+from math_hash.data.building.source import Source
+from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 
 LABELS = (
@@ -46,8 +49,8 @@ def read_raw(raw: Path, images: Path, protocol: str) -> Source:
     if protocol == "nuswide":
         keep &= np.array([bool(row) for row in tags])
     rows = np.flatnonzero(keep)
-    root, found = locate_images([names[row] for row in rows], images)
-    return Source(root, found, [[" ".join(tags[row])] for row in rows], labels[rows], LABELS)
+    root, paths = locate_images([names[row] for row in rows], images)
+    return Source(root, paths, [[" ".join(tags[row])] for row in rows], labels[rows], LABELS)
 
 
 def _tags(path: Path, vocabulary: set[str], list_file: Path, names: list[str]) -> list[list[str]]:
@@ -74,33 +77,33 @@ def _same_length(first: Path, length: int, second: Path, other: int) -> None:
         raise InputError(f"{first} has {length} lines, {second} has {other}; are both downloads complete?")
 
 
-def build(arguments: argparse.Namespace) -> None:
+def build(flags: argparse.Namespace) -> None:
     """Read the source, check it against the protocol, write the dataset's folder.
+
+    Args:
+        flags: what `main` parsed.
 
     Raises:
         InputError: anything is missing or deviates.
     """
-    if arguments.raw:
-        source = read_raw(arguments.raw, arguments.images or arguments.raw, arguments.protocol)
+    if flags.raw:
+        source = read_raw(flags.raw, flags.images or flags.raw, flags.protocol)
     else:
-        source = source_from_lists(arguments.lists, arguments.images, LABELS)
+        source = source_from_lists(flags.lists, flags.images, LABELS)
     build_dataset(
         source,
-        arguments.output,
-        protocol=arguments.protocol,
-        check=arguments.check,
-        allow_partial=arguments.allow_partial,
+        flags.output,
+        protocol=flags.protocol,
+        check=flags.check,
+        allow_partial=flags.allow_partial,
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/nuswide", "ImageList/, Groundtruth/ and NUS_WID_Tags/")
     parser.add_argument(
         "--protocol", choices=("nuswide", "nuswide-195834"), default="nuswide", help="which instances (nuswide)"
     )
-    arguments = parser.parse_args()
-    return exit_code(lambda: build(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    flags = parser.parse_args(arguments)
+    return exit_code(lambda: build(flags))
