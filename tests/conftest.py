@@ -16,6 +16,8 @@ import math_hash
 from math_hash.cli import main_py
 from math_hash.data import write_dataset
 
+pytest_plugins = ["retrieval.server.fixtures"]
+
 SHARED = Path(os.environ.get("MATH_HASH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 

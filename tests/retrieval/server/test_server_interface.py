@@ -1,0 +1,48 @@
+"""The interface that the server describes in `/openapi.json`."""
+
+import pytest
+from retrieval.server.fixtures import TOKEN
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+from math_hash.retrieval.server.app import make_app
+
+pytestmark = pytest.mark.server
+
+
+def test_routes_and_field_names_are_those_that_clients_rely_on(served_index, model):
+    schema = make_app(served_index, model).openapi()
+    routes = {(method, path) for path, operations in schema["paths"].items() for method in operations}
+    assert routes == {
+        ("post", "/search/text"), ("post", "/search/image"), ("post", "/search/id"), ("post", "/search/code"),
+        ("post", "/rows"), ("delete", "/rows"), ("get", "/rows"), ("get", "/image"), ("get", "/health"),
+        ("get", "/metrics"),
+    }  # fmt: skip
+    fields = {name: set(model.get("properties", ())) for name, model in schema["components"]["schemas"].items()}
+    assert fields["TextQuery"] == {"text", "top_k", "radius", "where"}
+    assert fields["IdQuery"] == {"id", "top_k", "radius", "where"}
+    assert fields["CodeQuery"] == {"code", "top_k", "radius", "where"}
+    assert fields["SearchResponse"] == {"results", "seconds"}
+    assert fields["Result"] == {"id", "distance", "metadata"}
+
+
+@pytest.mark.slow
+def test_no_request_of_the_described_kind_ends_in_500(served_index, model, tiny_dataset):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    app = make_app(served_index, model, tiny_dataset, token="secret")
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    tried = 0
+    for operation in schema.get_all_operations():
+
+        @settings(max_examples=25, deadline=None, database=None, derandomize=True,
+                  suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])  # fmt: skip
+        @given(case=operation.ok().as_strategy())
+        def check(case):
+            nonlocal tried
+            tried += 1
+            answer = case.call(headers=TOKEN)
+            assert answer.status_code < 500, (case, answer.text)
+
+        check()
+    assert tried > 100
