@@ -26,7 +26,7 @@ __all__ = ["make_app", "serve"]
 def make_app(
     index: Index,
     model: CodeModel,
-    images: str | os.PathLike | None = None,
+    images: str | os.PathLike[str] | None = None,
     *,
     token: str = "",
     is_public: bool = False,

@@ -59,7 +59,8 @@ class ServerState:
 
 
 async def _state_of(request: Request) -> ServerState:
-    return request.app.state.server
+    state: ServerState = request.app.state.server
+    return state
 
 
 State = Annotated[ServerState, Depends(_state_of)]

@@ -1,10 +1,14 @@
 """The interface that the server describes in `/openapi.json`."""
 
+import socket
+
 import pytest
 from retrieval.server.fixtures import TOKEN
 
+from math_hash.errors import InputError
+
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-from math_hash.retrieval.server.app import make_app
+from math_hash.retrieval.server.app import make_app, serve
 
 pytestmark = pytest.mark.server
 
@@ -46,3 +50,13 @@ def test_no_request_of_the_described_kind_ends_in_500(served_index, model, tiny_
 
         check()
     assert tried > 100
+
+
+def test_an_address_in_use_is_named(served_index, model):
+    pytest.importorskip("uvicorn")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"--host 127.0.0.1 --port {port}: cannot be listened on"):
+            serve(make_app(served_index, model), "127.0.0.1", port)
