@@ -1,12 +1,19 @@
-# make demo: draw a small dataset, train MATH on it, evaluate, draw what it finds; a second time it evaluates the trained
-# model, and a run that was cut off goes on. make test, make lint: as they say. make bench: measure, and write
-# docs/benchmarks.md; DATA=FOLDER encodes that dataset's pictures. make clean: forget all of it.
-# Each makes .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
+# make demo       draw a small dataset, train MATH on it, evaluate it, and draw what it retrieves; run again, it
+#                 evaluates the trained model, or resumes a run that was interrupted
+# make test       all tests and the examples in docstrings; make test-fast leaves out the slow ones and those that
+#                 start servers or browsers; JOBS sets how many processes run them
+# make lint       ruff and mypy; make format repairs what ruff can repair
+# make bench      measure, and write docs/benchmarks.md; DATA=FOLDER encodes the images of that dataset folder
+# make clean      remove the environment, the demo's dataset and its run
+# Each target creates .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
 PYTHON ?= python3
+JOBS ?= 2
 PY := .venv/bin/python
+# threads that wait for work sleep: on few cores, spinning ones would take the time of the other test process
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 DEMO := RESULT_MATH_DEMO/demo_16/first
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-fast lint format bench clean
 
 demo: .venv/installed
 	@test -f dataset/demo/manifest.json || $(PY) tools/make_datasets/make_demo.py
@@ -14,22 +21,32 @@ demo: .venv/installed
 	elif [ -f $(DEMO)/config.yaml ]; then $(PY) main.py --resume $(DEMO); \
 	else $(PY) main.py --is-train --dataset demo --k-bits 16 --save-dir $(DEMO); fi
 
-test: .venv/installed
-	$(PY) -m pytest
+test: .venv/developed
+	$(PYTEST)
 
-lint: .venv/installed
+test-fast: .venv/developed
+	$(PYTEST) -m "not slow and not server and not browser"
+
+lint: .venv/developed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
-bench: .venv/installed
-	$(PY) benchmarks/run_all.py $(if $(DATA),--data $(DATA))
-
-format: .venv/installed
+format: .venv/developed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+bench: .venv/developed
+	$(PY) benchmarks/run_all.py $(if $(DATA),--data $(DATA))
+
+# the package alone
 .venv/installed: pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --editable .
+	@touch $@
+
+# with the tools for tests and linting, and what the tests start
+.venv/developed: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,lint]"
 	@touch $@
 
