@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from math_hash.retrieval import open_index
-from math_hash.retrieval.encode import encode_collection
-
 TOKEN = {"Authorization": "Bearer secret"}
 
 
@@ -25,6 +22,9 @@ def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
 @pytest.fixture(scope="module")
 def served_index(model, tiny_dataset, tmp_path_factory):
     """The 60 pictures of the tiny dataset, under their file names."""
+    from math_hash.retrieval import open_index
+    from math_hash.retrieval.encode import encode_collection
+
     folder = tmp_path_factory.mktemp("served")
     codes = encode_collection(model, tiny_dataset, folder / "codes", num_workers=0, progress=False)
     with open_index(folder / "index", 16, model.fingerprint) as opened:
