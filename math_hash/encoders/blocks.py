@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from math_hash.errors import InputError, one_line
 
-CPU_ROWS = 32  # that are taken at once
+CPU_ROWS = 32  # in a chunk
 
 
 def run_blocks(
@@ -66,15 +66,46 @@ def compile_blocks(model: nn.Module) -> None:
             transformer.compiled_block = run
 
 
-def is_taken_in_parts(inputs: Tensor) -> bool:
-    """On the CPU small batches are as fast as large ones, their states fit its caches, and lengths can be read."""
+def runs_in_chunks(inputs: Tensor) -> bool:
+    """Whether a batch is computed a few rows at a time: on the CPU, where it has more rows than a chunk.
+
+    There small batches are as fast as large ones, their states fit the caches, and lengths can be read at no cost.
+    """
     return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > CPU_ROWS
 
 
-def parts_by_length(lengths: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
-    """Rows of similar length together: the rows of each part, int64, shortest first, and the longest of each part."""
+def chunks_by_length(lengths: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
+    """Rows of similar length together.
+
+    Args:
+        lengths: int64 (b,).
+
+    Returns:
+        The rows of each chunk, int64, the shortest first, and the longest length of each chunk.
+    """
     rows = lengths.argsort(stable=True).split(CPU_ROWS)
-    return rows, [int(lengths[part[-1]]) for part in rows]
+    return rows, [int(lengths[chunk[-1]]) for chunk in rows]
+
+
+def in_chunks_by_length(function: Callable[..., Tensor], lengths: Tensor, *tensors: Tensor) -> Tensor:
+    """`function(*tensors)`, where that saves time in chunks of rows of similar length, without their common padding.
+
+    Args:
+        function: of tensors with as many rows as the given ones, of any length; its result has one row for each.
+        lengths: int64 (b,), how much of each row counts.
+        tensors: (b, length, ...), cut to (rows of the chunk, its longest length, ...).
+
+    Returns:
+        The results, (b, ...), in the order of the rows.
+    """
+    if not runs_in_chunks(tensors[0]):
+        return function(*tensors)
+    rows, longest = chunks_by_length(lengths)
+    results = [function(*(value[r, :n] for value in tensors)) for r, n in zip(rows, longest, strict=True)]
+    return torch.cat(results)[torch.cat(rows).argsort()]
+
+
+is_taken_in_parts, parts_by_length = runs_in_chunks, chunks_by_length
 
 
 def is_ordinary(transformer: nn.Module) -> bool:
@@ -95,8 +126,9 @@ def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -
     attention, project, (expand, activation, contract) = block.attn, block.attn.out_proj, block.mlp
 
     def attend(states: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
-        split = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)  # (3, b, heads, ...)
-        mixed = F.scaled_dot_product_attention(*split, attn_mask=None if mask is None else mask.to(joined.dtype))
+        query, key, value = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        dropped = None if mask is None else mask.to(joined.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=dropped)  # (b, heads, length, ...)
         mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         states = states + block.ls_1(project(mixed))
         return block.ln_2(states), states
