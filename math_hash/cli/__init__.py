@@ -108,7 +108,7 @@ def _add_dataset_commands(commands) -> None:
 
 def _dataset(flags: dict) -> None:
     if flags["action"] == "check":
-        from math_hash.data.building.build import check_dataset
+        from math_hash.data.building.check import check_dataset
 
         print(check_dataset(flags["folder"], flags["image_root"], flags["check"], flags["allow_unlabelled"]))
         return

@@ -1,18 +1,18 @@
 """A person's own collection: tables, folders of pictures, WebDataset tars, Hugging Face datasets.
 
-Each reader yields records in a fixed order; what it cannot use comes with the reason instead.
+Each reader yields records in a fixed order; one that cannot be used says why in its `problem`.
 """
 
 import csv
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from math_hash.data.building.lists import read_lines, stream_lines
+from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
 
 PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
@@ -21,10 +21,18 @@ TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 
 @dataclass
 class Record:
-    """One row: the picture's path, its texts, its labels, and the place of its bytes where it lies in a tar file.
+    """One row of a collection.
 
-    `labels` is None where nothing was said about them. `content` holds a picture that is no file at all. `others` are
-    the table's further columns. A record with a `problem` is not usable.
+    Attributes:
+        where: file and line, row or sample, for messages.
+        id: what the collection calls the row, or "".
+        image: path of the picture.
+        texts: its texts; there may be none.
+        labels: its labels; None where the collection says nothing of them.
+        member: first byte and number of bytes of a picture in a tar file, else (-1, -1).
+        content: the bytes of a picture that is not a file.
+        others: the table's further columns.
+        problem: why the record cannot be used, or "".
     """
 
     where: str
@@ -40,8 +48,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns or keys of a table, the character between two labels, and which one ("image" or "text")
-    no row may lack."""
+    """How to read a table.
+
+    Attributes:
+        image, text, labels, id: names of the columns, or keys in JSON.
+        separator: the character between two labels.
+        needed: "image" or "text", which no row may lack.
+    """
 
     image: str = "image"
     text: str = "text"
@@ -53,16 +66,16 @@ class Columns:
     @property
     def needed_column(self) -> str:
         """Name of the column that must be there."""
-        return getattr(self, self.needed)
+        return self.image if self.needed == "image" else self.text
 
     def checked(self, record: Record) -> Record:
-        """The record, with a problem where it lacks what is needed."""
+        """The same record, with a `problem` where it lacks what is needed."""
         if not record.problem and not (record.image if self.needed == "image" else record.texts):
             record.problem = "has no picture" if self.needed == "image" else "has no text"
         return record
 
     def record(self, where: str, values: dict[str, Any]) -> Record:
-        """A row of a table; texts and labels may be lists already."""
+        """The record of a table's row; texts and labels may be lists already."""
         image = values.get(self.image)
         record = Record(where, str(values.get(self.id) or ""), str(image or "").strip())
         record.texts = _as_list(values.get(self.text), None)
@@ -74,14 +87,15 @@ class Columns:
 
 
 def read_collection(source: Path, columns: Columns) -> tuple[Path, Iterator[Record]]:
-    """Read a collection of any of the known forms.
+    """Read a collection of any known form.
 
     Args:
         source: a `.csv`, `.tsv` or `.jsonl` file; a `.tar` file or a folder of them (WebDataset); a folder that
-            Hugging Face `datasets` saved; a folder of pictures.
+            Hugging Face `datasets` saved; a folder of pictures; where `columns.needed` is "text", also a `.txt` file.
+        columns: names of a table's columns, and which one is needed.
 
     Returns:
-        What image paths are relative to, and the records.
+        The folder that image paths are relative to, and the records.
 
     Raises:
         InputError: there is no such thing, it is of no known form, or it lacks the named columns.
@@ -102,10 +116,10 @@ def read_collection(source: Path, columns: Columns) -> tuple[Path, Iterator[Reco
 
 
 def read_table(path: Path, columns: Columns) -> Iterator[Record]:
-    """Rows of a CSV, TSV or JSON Lines file, with a heading line in the first two.
+    """Rows of a CSV or TSV file with a heading line, or of a JSON Lines file.
 
     Raises:
-        InputError: the file is empty, or its heading lacks the image column.
+        InputError: the file is empty, or lacks the needed column.
     """
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         yield from _json_lines(path, columns)
@@ -148,7 +162,7 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
 
 
 def read_text_file(path: Path) -> Iterator[Record]:
-    """One text a line; its number is the row's id."""
+    """One text per line; the number of the line is the row's id."""
     for number, line in enumerate(stream_lines(path), start=1):
         text = " ".join(line.split())
         yield Record(
@@ -159,30 +173,33 @@ def read_text_file(path: Path) -> Iterator[Record]:
 def read_folder(folder: Path) -> Iterator[Record]:
     """Pictures of a folder and all folders in it, in alphabetical order.
 
-    `a.txt` beside `a.jpg` holds its texts, one a line. Where every picture lies in a sub folder, the name of the
+    `a.txt` beside `a.jpg` holds its texts, one per line. Where every picture lies in a subfolder, the name of the
     outermost one is its label.
+
+    Raises:
+        InputError: the folder holds no pictures.
     """
-    found = sorted(
+    pictures = sorted(
         os.path.relpath(os.path.join(place, name), folder)
         for place, _, names in os.walk(folder)
         for name in names
         if Path(name).suffix.lower() in PICTURES and not name.startswith(".")
     )
-    if not found:
+    if not pictures:
         raise InputError(f"{folder}: holds no pictures ({', '.join(sorted(PICTURES))}), .tar files or saved dataset")
-    classes = all(len(Path(name).parts) > 1 for name in found)
-    for name in found:
+    in_class_folders = all(len(Path(name).parts) > 1 for name in pictures)
+    for name in pictures:
         beside = (folder / name).with_suffix(".txt")
         texts = [line.strip() for line in read_lines(beside) if line.strip()] if beside.is_file() else []
-        labels = [Path(name).parts[0]] if classes else None
+        labels = [Path(name).parts[0]] if in_class_folders else None
         yield Record(str(folder / name), name, name, texts, labels)
 
 
 def read_tars(tars: Iterable[Path], columns: Columns) -> Iterator[Record]:
-    """Samples of WebDataset tars: neighbouring files of one name up to its first dot.
+    """Samples of WebDataset tars: consecutive files whose names agree up to the first dot.
 
-    The picture is the file with a picture's ending, `.txt` its texts, `.cls` its labels, and a `.json` has the keys
-    that `columns` names. Pictures stay where they are.
+    The picture is the file with a picture's ending, `.txt` holds its texts, `.cls` its labels, and a `.json` has the
+    keys that `columns` names. Pictures stay in the tar files.
     """
     for tar in tars:
         try:
@@ -193,21 +210,22 @@ def read_tars(tars: Iterable[Path], columns: Columns) -> Iterator[Record]:
 
 
 def _samples(tar: Path, archive: tarfile.TarFile, columns: Columns) -> Iterator[Record]:
-    key, record = None, None
+    record: Record | None = None
     for member in archive:
         if not member.isfile():
             continue
         stem, _, ending = Path(member.name).name.partition(".")
         sample = os.path.join(os.path.dirname(member.name), stem)
-        if sample != key:
+        if record is None or sample != record.id:
             if record:
                 yield columns.checked(record)
-            key, record = sample, Record(f"{tar}/{sample}", sample)
+            record = Record(f"{tar}/{sample}", sample)
         ending = ending.lower()
         if f".{ending}" in PICTURES:
             record.image, record.member = f"{tar.name}/{member.name}", (member.offset_data, member.size)
         elif ending in ("txt", "text", "cls", "json"):
-            content = archive.extractfile(member).read().decode(errors="replace")
+            file = archive.extractfile(member)
+            content = file.read().decode(errors="replace") if file else ""
             _add_part(record, ending, content, columns)
     if record:
         yield columns.checked(record)
@@ -228,10 +246,10 @@ def _add_part(record: Record, ending: str, content: str, columns: Columns) -> No
 
 
 def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
-    """Rows of a folder that Hugging Face `datasets` saved (`save_to_disk`); all its splits, one after another.
+    """Rows of a folder that Hugging Face `datasets` saved (`save_to_disk`): all its splits, one after another.
 
     Raises:
-        InputError: `datasets` is not installed, the folder is damaged, or it has no image column.
+        InputError: `datasets` is not installed, the folder is damaged, or it lacks the needed column.
     """
     datasets = import_extra("datasets", "huggingface", folder)
     try:
@@ -254,14 +272,14 @@ def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
 
 
 def _class_names(feature: Any) -> Callable[[str], str] | None:
-    """From the stored number of a class to its name, where the labels are stored as numbers."""
+    """A function from the stored number of a class to its name; None where labels are not stored as numbers."""
     feature = getattr(feature, "feature", feature)
     return (lambda value: feature.int2str(int(value))) if hasattr(feature, "int2str") else None
 
 
-def _require_column(path: Path, columns: Columns, found: Iterable[str]) -> None:
-    if columns.needed_column not in found:
-        listing = ", ".join(name for name in found if name) or "nothing"
+def _require_column(path: Path, columns: Columns, present: Sequence[str]) -> None:
+    if columns.needed_column not in present:
+        listing = ", ".join(name for name in present if name) or "nothing"
         raise InputError(
             f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with --{columns.needed}-column"
         )
@@ -272,8 +290,8 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _as_list(value: Any, separator: str | None) -> list[str]:
-    """Texts or labels of one value: a list, or a string, cut at `separator`; empty ones are dropped."""
+    """Texts or labels of one value: a list, or a string that is cut at `separator`; empty ones are dropped."""
     if value is None:
         return []
     values = value if isinstance(value, list | tuple) else str(value).split(separator) if separator else [value]
-    return [found for found in (" ".join(str(item).split()) for item in values if item is not None) if found]
+    return [text for text in (" ".join(str(item).split()) for item in values if item is not None) if text]

@@ -1,46 +1,58 @@
-"""One picture that shows what a model finds: texts with their top images, images with their top texts."""
+"""Contact sheets: rows of a dataset, or queries with their nearest neighbors, as one picture."""
 
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from textwrap import shorten, wrap
+from typing import Protocol
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from math_hash.data import DatasetFolder, Split, open_image
+from math_hash.data.folder import DatasetFolder
+from math_hash.data.images import open_image
+from math_hash.data.split import Split
 from math_hash.files import atomic_writer
-from math_hash.hamming.codes import hamming_distance, pack
 
 _QUERIES, _TOP = 5, 6
 _CELL, _TITLE, _LABELS, _GAP = 160, 16, 28, 8
 _QUERY, _RIGHT, _WRONG, _GREY = "#333333", "#2a8f4f", "#c0392b", "#555555"
 
 
-def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, codes) -> None:
+class CodesByRow(Protocol):
+    """The codes of both modalities of a dataset's rows."""
+
+    def of(self, modality: str, rows: np.ndarray) -> np.ndarray:
+        """Bits, bool (len(rows), k), of "image" or "text", in the order of `rows`."""
+
+
+def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, codes: CodesByRow) -> None:
     """Draw five query texts with their nearest images and five query images with their nearest texts.
 
     Queries are the split's first ones; ties are in database order. A green frame marks a result that shares a label
     with the query, a red one a result that shares none.
 
     Args:
-        codes: `RowCodes` of queries and database.
+        path: the PNG file to write.
+        folder: the dataset.
+        split: its queries and its database.
+        codes: of the rows of both.
 
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
     """
     queries = split.query[:_QUERIES]
+    database = {modality: codes.of(modality, split.database) for modality in ("image", "text")}
     across, down = _CELL + _GAP, _TITLE + _CELL + _LABELS + _GAP
     sheet = Image.new("RGB", ((_TOP + 1) * across + _GAP, 2 * len(queries) * down + _GAP), "white")
-    for line, (asked, found, query) in enumerate(
-        (asked, found, query) for asked, found in (("text", "image"), ("image", "text")) for query in queries
-    ):
-        asked_code, found_codes = codes.of(asked, np.array([query])), codes.of(found, split.database)
-        distances = hamming_distance(pack(asked_code), pack(found_codes))[0]
+    directions = (("text", "image"), ("image", "text"))
+    for line, ((asked, retrieved), query) in enumerate(product(directions, queries)):
+        distances = (codes.of(asked, np.array([query])) != database[retrieved]).sum(axis=1)
         cells = [_cell(folder, query, asked, _QUERY, f"query {asked}")]
         for position in np.argsort(distances, kind="stable")[:_TOP]:
             row = split.database[position]
-            right = (folder.labels[row] & folder.labels[query]).any()
-            cells.append(_cell(folder, row, found, _RIGHT if right else _WRONG, f"distance {distances[position]}"))
+            frame = _RIGHT if (folder.labels[row] & folder.labels[query]).any() else _WRONG
+            cells.append(_cell(folder, row, retrieved, frame, f"distance {distances[position]}"))
         for column, cell in enumerate(cells):
             sheet.paste(cell, (_GAP + column * across, _GAP + line * down))
     with atomic_writer(path) as file:
@@ -49,6 +61,12 @@ def draw_contact_sheet(path: str | Path, folder: DatasetFolder, split: Split, co
 
 def draw_rows(path: str | Path, folder: DatasetFolder, rows: np.ndarray, across: int = 6) -> None:
     """Draw rows of a dataset: each picture with its number, its text and its labels.
+
+    Args:
+        path: the PNG file to write.
+        folder: the dataset.
+        rows: numbers of the rows.
+        across: pictures beside each other.
 
     Raises:
         InputError: a picture cannot be read, or the file cannot be written.
@@ -87,6 +105,9 @@ def _fold(text: str, width: int, most: int) -> str:
     return "\n".join(wrap(shorten(text, most, placeholder=" ..."), width))
 
 
+@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's DejaVu Sans: Pillow's own font has no letters beyond ASCII."""
+    import matplotlib
+
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from math_hash.data.images import ImageFile, TarMember
+from math_hash.data.images import TarMember
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder, atomic_writer, read_json, sums_of, write_text
 from math_hash.mat import read_labels, read_strings, write_mat
@@ -20,10 +20,19 @@ MANIFEST, MEMBERS = "manifest.json", "members.npy"
 
 @dataclass
 class DatasetFolder:
-    """n instances: `images` and `captions` and `label_texts` (n strings), `labels` uint8 (n, c) of 0/1.
+    """The n instances of a dataset.
 
-    `members`, where pictures lie in tar files, is int64 (n, 2): first byte and number of bytes of each, -1 for a
-    picture that is a file of its own. Such a picture's name is `some.tar/name inside`.
+    Attributes:
+        path: the folder.
+        images: n paths of pictures, absolute or relative to `image_root`.
+        captions: n texts; one may be empty.
+        labels: uint8 (n, c) of 0/1.
+        label_texts: n strings, the names of each row's labels separated by blanks.
+        image_root: the folder that relative paths start from.
+        manifest: the content of `manifest.json`, empty where there is none.
+        members: None, or where some pictures lie in tar files, int64 (n, 2): the first byte and the number of bytes of
+            each, -1 for a picture that is a file of its own. The path of a picture in a tar file is
+            `some.tar/name inside`.
     """
 
     path: Path
@@ -45,7 +54,7 @@ class DatasetFolder:
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the label columns: of the manifest, or taken from rows that have one label only, or numbers."""
+        """Names of the c label columns: of the manifest; without one, from rows with a single label, or numbers."""
         if names := self.manifest.get("label_names"):
             return names
         names = [f"label {column}" for column in range(self.labels.shape[1])]
@@ -58,7 +67,7 @@ class DatasetFolder:
         """Every text of each row; `captions` holds one of them."""
         return self.manifest.get("captions") or [[caption] for caption in self.captions]
 
-    def image_path(self, row: int) -> ImageFile:
+    def image_path(self, row: int) -> Path | TarMember:
         """The file of one row's picture, or its place in a tar file.
 
         Raises:
@@ -77,10 +86,13 @@ class DatasetFolder:
 
 
 def inside_root(root: str | Path, name: str) -> Path:
-    """The path of a picture: `name` where that is absolute, else it starts from `root`.
+    """The path of a picture: `name` where that is absolute, else `name` below `root`.
 
     Raises:
         InputError: a relative path leads out of the image root.
+
+    >>> inside_root("pictures", "a/../b.jpg").as_posix()
+    'pictures/b.jpg'
     """
     if os.path.isabs(name):
         return Path(name)
@@ -94,7 +106,7 @@ def inside_root(root: str | Path, name: str) -> Path:
 def read_dataset(
     folder: str | Path,
     *,
-    image_root: str = "",
+    image_root: str | Path = "",
     index_file: str = "index.mat",
     caption_file: str = "caption.mat",
     label_file: str = "label.mat",
@@ -102,6 +114,12 @@ def read_dataset(
     allow_unlabelled: bool = False,
 ) -> DatasetFolder:
     """Read the four files of a dataset and check that they belong together.
+
+    Args:
+        folder: the dataset's folder.
+        image_root: the folder that relative image paths start from; "" for the one that the manifest records.
+        index_file, caption_file, label_file, label_t_file: names of the files inside the folder.
+        allow_unlabelled: accept rows without a label.
 
     Raises:
         InputError: a file is missing or damaged, the lengths differ, or a row has no label though neither
@@ -150,20 +168,23 @@ def write_dataset(
     images: list[str],
     captions: list[str],
     labels: np.ndarray,
-    label_names: list[str],
+    label_names: Sequence[str],
     protocol: str,
     image_root: str | Path = "",
     members: np.ndarray | None = None,
     texts: list[list[str]] | None = None,
     allow_unlabelled: bool = False,
     add_files: Callable[[Path], None] | None = None,
-    **details: Any,
+    details: Mapping[str, object] | None = None,
 ) -> DatasetFolder:
-    """Write a dataset's folder as a whole: an older one under that name is replaced only when all is written.
+    """Write a dataset's folder as a whole: an older one of that name is replaced only when everything is written.
 
     Args:
-        images: n paths relative to `image_root`.
+        folder: the folder to write.
+        images, captions: n paths relative to `image_root`, and n texts.
         labels: uint8 (n, c) of 0/1, columns in the order of `label_names`.
+        label_names: names of the c columns.
+        protocol: its name, for the manifest.
         image_root: where the pictures lie; recorded relative to the folder. "" is the folder itself.
         members: places of pictures in tar files, as `DatasetFolder` has them.
         texts: every text of each row, where there are several; the manifest keeps them as `captions`.
@@ -179,39 +200,59 @@ def write_dataset(
             or what was written fails the checks of `read_dataset`.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.mat").exists():
-        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another --output")
-    if image_root and Path(image_root).resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder}: holds the pictures and would be replaced; choose another --output")
-    label_texts = [" ".join(label_names[column] for column in np.flatnonzero(row)) for row in labels]
-    content = {"index": images, "caption": captions, "label": labels.astype(np.uint8), "label_t": label_texts}
-    root = os.path.relpath(image_root, folder) if image_root else ""
+    _require_replaceable(folder, image_root)
+    label_texts = [" ".join(label_names[column] for column in np.flatnonzero(row).tolist()) for row in labels]
+    content: dict[str, list[str] | np.ndarray] = {
+        "index": images,
+        "caption": captions,
+        "label": labels.astype(np.uint8),
+        "label_t": label_texts,
+    }
+    entries = {
+        "protocol": protocol,
+        "rows": len(images),
+        "unlabelled_rows": int((labels.sum(axis=1) == 0).sum()) if allow_unlabelled else 0,
+        "label_names": list(label_names),
+        "rows_a_label": dict(zip(label_names, labels.sum(axis=0, dtype=int).tolist(), strict=True)),
+        "image_root": os.path.relpath(image_root, folder) if image_root else "",
+        **(details or {}),
+        **({"captions": texts} if texts else {}),
+    }
     with atomic_folder(folder) as building:
-        for key, value in content.items():
-            write_mat(building / f"{key}.mat", {key: value})
-        if members is not None:
-            with atomic_writer(building / MEMBERS) as file:
-                np.save(file, members.astype(np.int64))
-        if add_files:
-            add_files(building)
-        manifest = {
-            "protocol": protocol,
-            "rows": len(images),
-            "unlabelled_rows": int((labels.sum(axis=1) == 0).sum()) if allow_unlabelled else 0,
-            "label_names": label_names,
-            "rows_a_label": dict(zip(label_names, labels.sum(axis=0, dtype=int).tolist(), strict=True)),
-            "image_root": root,
-            **details,
-            **({"captions": texts} if texts else {}),
-            "sha256": sums_of(building, sorted(p.name for p in building.iterdir() if p.suffix in (".mat", ".npy"))),
-        }
-        write_manifest(building, manifest)
+        _write_files(building, content, members, entries, add_files)
         read_dataset(building)
     return read_dataset(folder)
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest.json`, indented, with the texts of a row on one line."""
+def _require_replaceable(folder: Path, image_root: str | Path) -> None:
+    """Refuse to replace a folder of other things than a dataset, or one that holds the pictures."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.mat").exists():
+        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another --output")
+    if image_root and Path(image_root).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{folder}: holds the pictures and would be replaced; choose another --output")
+
+
+def _write_files(
+    folder: Path,
+    content: Mapping[str, list[str] | np.ndarray],
+    members: np.ndarray | None,
+    entries: Mapping[str, object],
+    add_files: Callable[[Path], None] | None,
+) -> None:
+    """Write the `.mat` files, `members.npy`, what `add_files` adds, and the manifest with everything's sums."""
+    for key, value in content.items():
+        write_mat(folder / f"{key}.mat", {key: value})
+    if members is not None:
+        with atomic_writer(folder / MEMBERS) as file:
+            np.save(file, members.astype(np.int64))
+    if add_files:
+        add_files(folder)
+    summed = sorted(path.name for path in folder.iterdir() if path.suffix in (".mat", ".npy"))
+    write_manifest(folder, {**entries, "sha256": sums_of(folder, summed)})
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest.json`, indented, with the texts of each row on one line."""
     plain = {name: value for name, value in manifest.items() if name != "captions"}
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     if "captions" in manifest:

@@ -23,7 +23,7 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image
 
 
 class TarMember(NamedTuple):
-    """A picture inside a tar file: its name there, and the place and number of its bytes."""
+    """A picture inside a tar file: its name there, its first byte in the tar file, and its number of bytes."""
 
     tar: Path
     name: str
@@ -35,19 +35,24 @@ class TarMember(NamedTuple):
 
     @classmethod
     def of(cls, path: str | Path, offset: int, size: int) -> "TarMember":
-        """From a path of the form `some.tar/name inside`."""
+        """From a path of the form `some.tar/name inside`.
+
+        >>> TarMember.of("shards/a.tar/x/1.jpg", 512, 90).name
+        'x/1.jpg'
+        """
         tar, _, name = str(path).partition(".tar/")
         return cls(Path(f"{tar}.tar"), name, offset, size)
 
 
-ImageFile = str | Path | TarMember | io.BytesIO
+StoredImage = str | Path | TarMember
+ImageFile = StoredImage | io.BytesIO
 
 
 def open_image(source: ImageFile) -> Image.Image:
-    """Decode a picture completely, as a viewer shows it: RGB, upright, 8 bits a channel.
+    """Decode a picture completely, as a viewer shows it: RGB, upright, 8 bits per channel.
 
-    The EXIF orientation is applied, transparent parts lie on white, 16-bit greys are scaled down, and of an animation
-    it is the first frame.
+    The EXIF orientation is applied, transparent parts become white, 16-bit greys are scaled down, and of an animation
+    the first frame is decoded.
 
     Raises:
         InputError: the file is missing, damaged, not a picture, or larger than Pillow's limit on pixels.
@@ -68,7 +73,7 @@ def _decode(file: str | Path | io.BytesIO) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # Pillow would cut greys of 16 bits off at 255
+            if image.mode.startswith("I"):  # Pillow would cut 16-bit greys off at 255
                 greys = np.asarray(image).astype(np.int64)
                 greys = greys >> 8 if greys.max() > 255 else greys
                 image = Image.fromarray(greys.clip(0, 255).astype(np.uint8))
@@ -78,7 +83,7 @@ def _decode(file: str | Path | io.BytesIO) -> Image.Image:
             return image.convert("RGB")
 
 
-def _content(source: ImageFile) -> bytes:
+def _content(source: StoredImage) -> bytes:
     if not isinstance(source, TarMember):
         return Path(source).read_bytes()
     with open(source.tar, "rb") as file:
@@ -94,7 +99,12 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """What an encoder expects of a picture: the side of its square, and the mean and deviation of each channel."""
+    """What an encoder expects of a picture.
+
+    Attributes:
+        resolution: side of the square, in pixels.
+        mean, std: mean and standard deviation of each channel, of values in [0, 1].
+    """
 
     resolution: int
     mean: tuple[float, float, float]
@@ -127,27 +137,36 @@ class ImageTransform:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a look at many pictures found: position -> why it is unusable, and position -> an earlier, equal file."""
+    """The result of checking many pictures.
+
+    Attributes:
+        bad: position of an unusable picture -> why it is unusable.
+        duplicates: position of a picture -> position of an earlier one with equal bytes.
+    """
 
     bad: dict[int, str]
     duplicates: dict[int, int]
 
 
 def inspect_images(
-    sources: Iterable[ImageFile], workers: int = 4, decode: bool = True, progress: bool = False
+    sources: Iterable[StoredImage], workers: int = 4, decode: bool = True, progress: bool = False
 ) -> Inspection:
-    """Look at many pictures, several at a time.
+    """Check many pictures, several at a time.
 
     Args:
-        decode: decode each one completely, and compare contents; otherwise only see that it is a file that is not
+        sources: paths, or places in tar files.
+        workers: number of threads.
+        decode: decode each one completely, and compare contents; otherwise only check that each file is there and not
             empty.
         progress: show a progress bar.
     """
     sources = list(sources)
-    bad, duplicates, first = {}, {}, {}
+    bad: dict[int, str] = {}
+    duplicates: dict[int, int] = {}
+    first: dict[bytes, int] = {}
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        found = pool.map(_look_closely if decode else _look, sources, chunksize=64)
-        bar = tqdm(found, total=len(sources), desc="checking pictures", unit="image", disable=not progress)
+        checks = pool.map(_check_content if decode else _check_presence, sources, chunksize=64)
+        bar = tqdm(checks, total=len(sources), desc="checking pictures", unit="image", disable=not progress)
         for position, (reason, digest) in enumerate(bar):
             if reason:
                 bad[position] = f"{sources[position]}: {reason}"
@@ -156,7 +175,8 @@ def inspect_images(
     return Inspection(bad, duplicates)
 
 
-def _look(source: ImageFile) -> tuple[str, bytes]:
+def _check_presence(source: StoredImage) -> tuple[str, bytes]:
+    """Why a picture is unusable, or "", without a look inside; and no digest."""
     try:
         size = source.size if isinstance(source, TarMember) else Path(source).stat().st_size
     except OSError:
@@ -164,7 +184,8 @@ def _look(source: ImageFile) -> tuple[str, bytes]:
     return ("" if size else "is empty"), b""
 
 
-def _look_closely(source: ImageFile) -> tuple[str, bytes]:
+def _check_content(source: StoredImage) -> tuple[str, bytes]:
+    """Why a picture is unusable, or "" and a digest of its bytes."""
     try:
         content = _content(source)
     except OSError as error:

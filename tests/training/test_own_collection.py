@@ -33,7 +33,7 @@ def own(tmp_path):
             image_root=made.path,
             texts=texts,
             allow_unlabelled=True,
-            split={"query_num": 12, "train_num": 40, "val_num": 8},
+            details={"split": {"query_num": 12, "train_num": 40, "val_num": 8}},
         )
         return tmp_path / "sets"
 

@@ -1,8 +1,9 @@
 """From the rows that a reader gathered to a dataset's folder: check, leave out, write, summarize."""
 
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def build_dataset(
     allow_unlabelled: bool = False,
     caption: str = "first",
     seed: int = 1,
-    **details: Any,
+    details: Mapping[str, object] | None = None,
 ) -> DatasetFolder:
     """Write a dataset's folder and print its summary.
 
@@ -49,40 +50,40 @@ def build_dataset(
     """
     inspection = inspect_source(source, check)
     rejected = source.rejected + [(source.images[row], reason) for row, reason in inspection.bad.items()]
-    all_images = source.images
-    source, deviation = _usable_rows(source, inspection, rejected, output, protocol, allow_partial)
-    if protocol == OWN:
-        details = {**details, "split": own_split(len(source.images))}
-    several = any(len(texts) > 1 for texts in source.texts)
-    if several:
-        details = {**details, "caption": caption, "caption_seed": seed}
-
-    def add_files(building: Path) -> None:
-        write_rejected(building / REJECTED, rejected)
-        if source.carried:
-            for path in sorted(source.image_root.iterdir()):
-                os.rename(path, building / path.name)
-
+    usable, deviation = _usable_rows(source, inspection, rejected, output, protocol, allow_partial)
+    several = any(len(texts) > 1 for texts in usable.texts)
     folder = write_dataset(
         output,
-        images=source.images,
-        captions=_choose_captions(source.texts, caption, seed),
-        labels=source.labels,
-        label_names=source.label_names,
+        images=usable.images,
+        captions=_choose_captions(usable.texts, caption, seed),
+        labels=usable.labels,
+        label_names=usable.label_names,
         protocol=f"{protocol} (partial)" if deviation else protocol,
-        image_root="" if source.carried else source.image_root,
-        members=source.members,
-        texts=source.texts if several else None,
+        image_root="" if usable.carried else usable.image_root,
+        members=usable.members,
+        texts=usable.texts if several else None,
         allow_unlabelled=allow_unlabelled,
-        add_files=add_files,
-        rejected_rows=len(rejected),
-        duplicates=duplicate_pictures(all_images, inspection),
-        checked=check,
-        summary=summarize(source.labels, source.label_names, source.texts),
-        **details,
+        add_files=partial(_add_files, source=usable, rejected=rejected),
+        details={
+            "rejected_rows": len(rejected),
+            "duplicates": duplicate_pictures(source.images, inspection),
+            "checked": check,
+            "summary": summarize(usable.labels, usable.label_names, usable.texts),
+            **(details or {}),
+            **({"split": own_split(len(usable.images))} if protocol == OWN else {}),
+            **({"caption": caption, "caption_seed": seed} if several else {}),
+        },
     )
     print(summary_text(folder))
     return folder
+
+
+def _add_files(folder: Path, source: Source, rejected: list[tuple[str, str]]) -> None:
+    """Write `rejected.tsv`, and move pictures that come with the source, into the new folder."""
+    write_rejected(folder / REJECTED, rejected)
+    if source.carried:
+        for path in sorted(source.image_root.iterdir()):
+            os.rename(path, folder / path.name)
 
 
 def _usable_rows(

@@ -4,7 +4,7 @@ From a table with the columns image, text and labels (CSV, TSV or JSON Lines; ot
 
   python tools/make_datasets/make_custom.py pictures.csv --separator "|"
 
-From a folder of pictures, with a.txt beside a.jpg for its texts, and a folder a class for labels:
+From a folder of pictures, with a.txt beside a.jpg for its texts, and one folder per class for labels:
 
   python tools/make_datasets/make_custom.py PICTURES
 

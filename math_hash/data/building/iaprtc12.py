@@ -97,9 +97,7 @@ def build(flags: argparse.Namespace) -> None:
         source = read_raw(flags.raw, flags.images or flags.raw)
     else:
         source = source_from_lists(flags.lists, flags.images, join="; ")
-    build_dataset(
-        source, flags.output, protocol="iaprtc12", check=flags.check, allow_partial=flags.allow_partial
-    )
+    build_dataset(source, flags.output, protocol="iaprtc12", check=flags.check, allow_partial=flags.allow_partial)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

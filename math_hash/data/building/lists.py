@@ -47,7 +47,9 @@ def read_lists(
     images, lines, rows, annotations = (read_lines(path) for path in paths)
     for path, content in zip(paths[1:], (lines, rows, annotations), strict=True):
         if len(content) != len(images):
-            raise InputError(f"{paths[0]} has {len(images)} lines, {path} has {len(content)}; they must come from one build")
+            raise InputError(
+                f"{paths[0]} has {len(images)} lines, {path} has {len(content)}; they must come from one build"
+            )
     named = [[name.strip() for name in line.split(",") if name.strip()] for line in annotations]
     if label_names is None:
         names = sorted({name for row in named for name in row})

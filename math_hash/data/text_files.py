@@ -1,0 +1,65 @@
+"""Text files from anywhere: UTF-8, UTF-16 or Windows-1252, with any line ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from math_hash.errors import InputError
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file of any encoding; line ends become LF.
+
+    UTF-16 needs its byte order mark; that of UTF-8 is optional and left out. A file that is not UTF-8 throughout is
+    decoded line by line, as UTF-8 where a line is, else as Windows-1252.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = "\n".join(_decode_line(line) for line in content.split(b"\n"))
+    return text.replace("\r\n", "\n")
+
+
+def stream_lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of a text file one at a time, decoded as by `read_text`, each with its LF.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                yield from read_text(path).splitlines(keepends=True)
+                return
+            file.seek(0)
+            for number, line in enumerate(file):
+                text = _decode_line(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
+                yield text.replace("\r\n", "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file, decoded as by `read_text`, without line ends.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    lines = read_text(path).split("\n")
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def _decode_line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", errors="replace")
