@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import math_hash
-from math_hash.cli import main_py
 from math_hash.data import write_dataset
 
 pytest_plugins = ["retrieval.server.fixtures"]
@@ -110,6 +109,8 @@ def shared(name: str) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(tiny_dataset, clip_file, tmp_path_factory) -> Path:
     """The folder of a run that trained MATH on the tiny dataset for one epoch, 16 bits."""
+    from math_hash.cli import main_py
+
     folder = tmp_path_factory.mktemp("model") / "run"
     arguments = [
         "--is-train", "--dataset", "tiny", "--dataset-root", tiny_dataset.parent, "--clip-path", clip_file,
