@@ -1,5 +1,6 @@
 """Using a trained model's codes to find things: encode a collection, index its codes, search, serve."""
 
-from math_hash.retrieval.index import Index, Neighbors, open_index
+from math_hash.retrieval.index import Index, Neighbors
+from math_hash.retrieval.opening import open_index
 
 __all__ = ["Index", "Neighbors", "open_index"]

@@ -1,4 +1,4 @@
-"""The way out of one machine: a collection of binary vectors in Milvus, searched by Hamming distance (pymilvus)."""
+"""Beyond one machine: a collection of binary vectors in Milvus, searched by Hamming distance (pymilvus)."""
 
 import json
 import time
@@ -9,57 +9,67 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
-from math_hash.retrieval.index import KINDS, LONGEST_ID, Id, Index, Neighbors, ivf_options, uri_options
+from math_hash.retrieval.index import KINDS, LONGEST_ID, Id, IdKind, Index, Neighbors
+from math_hash.retrieval.uri import ivf_options, uri_options
 
-_BATCH = 5000  # rows a request; Milvus refuses requests above 64 MB
+_BATCH = 5000  # rows per request; Milvus refuses requests above 64 MB
 _MOST = 16384  # rows that Milvus returns for one query
 _TRIES = 5
+_NLIST, _NPROBE = 1024, 8
 _OPTIONS = {"consistency": str, "engine": str, "nlist": int, "nprobe": int, "timeout": float}
+_LEVELS = ("Strong", "Bounded", "Session", "Eventually")
 
 
 class MilvusIndex(Index):
     """`milvus://host:19530/collection?consistency=Session&engine=exact`. See `open_index`.
 
     consistency is Strong, Bounded, Session (the default: a client sees what it wrote) or Eventually; engine is exact
-    (BIN_FLAT) or ivf (BIN_IVF_FLAT, with nlist and nprobe). The collection is made when the first rows come, since
-    their ids decide its key.
+    (BIN_FLAT) or ivf (BIN_IVF_FLAT, with nlist and nprobe). The collection is made when the first rows are added,
+    since the kind of their ids decides its key.
     """
 
     def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
         self.uri, options = uri_options(uri, _OPTIONS)
-        place = urlsplit(self.uri)
-        self.collection = place.path.strip("/")
+        address = urlsplit(self.uri)
+        self.collection = address.path.strip("/")
         if not self.collection.isidentifier():
             raise InputError(f"{uri}: expected milvus://host:port/collection, the name of letters, digits and _")
-        self._consistency = options.get("consistency", "Session")
-        self._timeout = options.get("timeout", 60.0)
+        self._consistency: str = options.get("consistency", "Session")
+        self._timeout: float = options.get("timeout", 60.0)
         self._ivf_options = ivf_options(uri, options)
         self._milvus = import_extra("pymilvus", "milvus", uri)
-        if self._consistency not in ("Strong", "Bounded", "Session", "Eventually"):
+        if self._consistency not in _LEVELS:
             raise InputError(f"{uri}: consistency={self._consistency}; expected Strong, Bounded, Session or Eventually")
-        address = f"http://{place.hostname or 'localhost'}:{place.port or 19530}"
-        login = {"user": place.username, "password": place.password or ""} if place.username else {}
+        server = f"http://{address.hostname or 'localhost'}:{address.port or 19530}"
+        login = {"user": address.username, "password": address.password or ""} if address.username else {}
         try:
-            self._client = self._milvus.MilvusClient(uri=address, timeout=min(self._timeout, 10), **login)
-            there = self._client.has_collection(self.collection)
+            self._client = self._milvus.MilvusClient(uri=server, timeout=min(self._timeout, 10), **login)
+            is_there = self._client.has_collection(self.collection)
         except Exception as error:  # pymilvus and gRPC raise many kinds
             raise InputError(f"{self.uri}: Milvus does not answer ({one_line(error)}); is it running there?") from error
-        self.k_bits, self.model, self.id_kind = k_bits, model, None
-        if there:
-            self._read_facts()
-        elif not create or k_bits is None:
+        self._id_kind: IdKind | None = None
+        if is_there:
+            self._read_description()
+        elif create and k_bits is not None:
+            self.k_bits, self.model = k_bits, model
+        else:
             raise InputError(f"{self.uri}: no such collection; make it with `math-hash index CODES --to {self.uri}`")
 
-    def _read_facts(self) -> None:
+    def _read_description(self) -> None:
         described = self._call(self._client.describe_collection, self.collection)
         try:
             facts = json.loads(described["description"])
-            self.k_bits, self.model, self.id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
+            self.k_bits, self.model, self._id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.uri}: a collection that math_hash did not make; name another one") from error
         self._call(self._client.load_collection, self.collection)
 
-    def _make(self, kind: type) -> None:
+    @property
+    def id_kind(self) -> IdKind | None:
+        """See `Index.id_kind`."""
+        return self._id_kind
+
+    def _make(self, kind: IdKind) -> None:
         types = self._milvus.DataType
         facts = {"k_bits": self.k_bits, "model": self.model, "ids": kind.__name__}
         schema = self._client.create_schema(description=json.dumps(facts), enable_dynamic_field=False)
@@ -68,19 +78,20 @@ class MilvusIndex(Index):
         schema.add_field("code", types.BINARY_VECTOR, dim=-(-self.k_bits // 8) * 8)
         schema.add_field("metadata", types.JSON)
         index = self._client.prepare_index_params()
-        how = {"index_type": "BIN_FLAT", "params": {}}
         if self._ivf_options:
-            how = {"index_type": "BIN_IVF_FLAT", "params": {"nlist": self._ivf_options.get("nlist", 1024)}}
-        index.add_index("code", metric_type="HAMMING", **how)
+            nlist = self._ivf_options.nlist or _NLIST
+            index.add_index("code", metric_type="HAMMING", index_type="BIN_IVF_FLAT", params={"nlist": nlist})
+        else:
+            index.add_index("code", metric_type="HAMMING", index_type="BIN_FLAT", params={})
         self._call(
             self._client.create_collection, self.collection, schema=schema, index_params=index,
             consistency_level=self._consistency,
         )  # fmt: skip
         self._call(self._client.load_collection, self.collection)
-        self.id_kind = kind
+        self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
-        if self.id_kind is None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+        if self._id_kind is None:
             self._make(type(ids[0]))
         if present := self._query(ids, ["id"]):
             raise InputError(f"{self.uri}: id {next(iter(present))!r} is there already; delete it first")
@@ -99,72 +110,77 @@ class MilvusIndex(Index):
             self._call(self._client.delete, self.collection, ids=present[start : start + _BATCH])
         return len(present)
 
-    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]:
-        found = self._query(ids, ["id", "code", "metadata"])
-        return {i: (np.frombuffer(_bytes(row["code"]), np.uint8), row["metadata"] or {}) for i, row in found.items()}
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
+        rows = self._query(ids, ["id", "code", "metadata"])
+        return {
+            row_id: (np.frombuffer(_as_bytes(row["code"]), np.uint8), row["metadata"] or {})
+            for row_id, row in rows.items()
+        }
 
-    def _query(self, ids: list[Id], fields: list[str]) -> dict[Id, dict]:
-        found = {}
+    def _query(self, ids: list[Id], fields: list[str]) -> dict[Id, dict[str, Any]]:
+        rows: dict[Id, dict[str, Any]] = {}
         for start in range(0, len(ids), _BATCH):
-            rows = self._call(
+            answer = self._call(
                 self._client.query, self.collection, filter=f"id in {json.dumps(ids[start : start + _BATCH])}",
                 output_fields=fields, consistency_level="Strong",
             )  # fmt: skip
-            found.update((row["id"], row) for row in rows)
-        return found
+            rows.update((row["id"], row) for row in answer)
+        return rows
 
     def __len__(self) -> int:
-        if self.id_kind is None:
+        if self._id_kind is None:
             return 0
-        counted = self._call(
+        answer = self._call(
             self._client.query, self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
         )
-        return int(counted[0]["count(*)"])
+        return int(answer[0]["count(*)"])
 
     def save(self) -> None:
         """Let Milvus write what it holds in memory to its storage."""
-        if self.id_kind is not None:
+        if self._id_kind is not None:
             self._call(self._client.flush, self.collection)
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
+    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
         if top_k > _MOST:
-            raise InputError(f"{self.uri}: top_k {top_k}; Milvus returns at most {_MOST} rows a query")
-        return self._find(codes, top_k, where, {})
+            raise InputError(f"{self.uri}: top_k {top_k}; Milvus returns at most {_MOST} rows per query")
+        return self._neighbors(codes, top_k, where, {})
 
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
+    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
         # Milvus takes distances strictly below its radius, and wants it to be at most one above the length
-        found = self._find(codes, _MOST, where, {"radius": min(radius, self.k_bits) + 1})
-        if any(len(some) == _MOST for some in found):
+        results = self._neighbors(codes, _MOST, where, {"radius": min(radius, self.k_bits) + 1})
+        if any(len(neighbors) == _MOST for neighbors in results):
             raise InputError(f"{self.uri}: more than {_MOST} rows within radius {radius}; choose a smaller one")
-        return found
+        return results
 
-    def _find(self, codes: np.ndarray, limit: int, where: Mapping | None, params: dict) -> list[Neighbors]:
-        if self.id_kind is None:
-            return [Neighbors(np.empty(0, np.int64), np.empty(0, np.int64))] * len(codes)
+    def _neighbors(
+        self, codes: np.ndarray, limit: int, where: Mapping[str, Any], params: dict[str, int]
+    ) -> list[Neighbors]:
+        if self._id_kind is None:
+            return [Neighbors.empty()] * len(codes)
         if self._ivf_options:
-            params = {**params, "nprobe": self._ivf_options.get("nprobe", 8)}
-        most = max(1, min(len(codes), 2 * _MOST // limit))  # queries a request, so that answers stay small
-        found = []
+            params = {**params, "nprobe": self._ivf_options.nprobe or _NPROBE}
+        most = max(1, min(len(codes), 2 * _MOST // limit))  # queries per request, so that answers stay small
+        answers: list[Any] = []
         for start in range(0, len(codes), most):
-            found += self._call(
+            answers += self._call(
                 self._client.search, self.collection, data=[code.tobytes() for code in codes[start : start + most]],
                 anns_field="code", limit=limit, filter=_expression(where), output_fields=["id"],
                 search_params={"metric_type": "HAMMING", "params": params}, consistency_level=self._consistency,
             )  # fmt: skip
-        dtype = np.int64 if self.id_kind is int else None
-        neighbors = []
-        for hits in found:
+        dtype = np.int64 if self._id_kind is int else None
+        results = []
+        for hits in answers:
             ids = np.array([hit["id"] for hit in hits], dtype=dtype if len(hits) else np.int64)
             distances = np.array([round(hit["distance"]) for hit in hits], np.int64)
             order = np.argsort(distances, kind="stable")
-            neighbors.append(Neighbors(ids[order], distances[order]))
-        return neighbors
+            results.append(Neighbors(ids[order], distances[order]))
+        return results
 
-    def _call(self, function: Callable, *arguments, **options) -> Any:
+    def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call Milvus, again after a pause where it was unavailable or overloaded for a moment."""
         for attempt in range(_TRIES):
             try:
@@ -178,14 +194,14 @@ class MilvusIndex(Index):
                 raise InputError(f"{self.uri}: Milvus does not answer ({one_line(error)})") from error
 
 
-def _expression(where: Mapping[str, Any] | None) -> str:
-    """The filter in Milvus's language."""
+def _expression(where: Mapping[str, Any]) -> str:
+    """A filter in Milvus's language."""
     clauses = []
-    for name, value in (where or {}).items():
+    for name, value in where.items():
         field, wanted = f"metadata[{json.dumps(name)}]", json.dumps(value, ensure_ascii=False)
         clauses.append(f"({field} == {wanted} or json_contains({field}, {wanted}))")
     return " and ".join(clauses)
 
 
-def _bytes(code: Any) -> bytes:
+def _as_bytes(code: bytes | Sequence[bytes]) -> bytes:
     return code if isinstance(code, bytes) else b"".join(code)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,9 +11,11 @@ import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
 from math_hash.hamming.codes import unpack
-from math_hash.retrieval.index import KINDS, Id, Index, Neighbors, ivf_options, uri_options
+from math_hash.retrieval.index import KINDS, Id, IdKind, Index, Neighbors
+from math_hash.retrieval.uri import ivf_options, uri_options
 
 _OPTIONS = {"table": str, "engine": str, "nlist": int, "nprobe": int}
+_NPROBE = 8
 
 
 class PostgreSQLIndex(Index):
@@ -21,12 +23,12 @@ class PostgreSQLIndex(Index):
 
     engine is exact (a scan) or ivf (pgvector's IVFFlat over `bit_hamming_ops`, built by `save`, with nlist and nprobe).
     The table has columns id, code, metadata (jsonb) and position (order of insertion), and is made when the first rows
-    come, since their ids decide its key. What describes it stands in its comment.
+    are added, since the kind of their ids decides its key. Its comment describes it.
     """
 
     def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
         address, options = uri_options(uri, _OPTIONS, keep_others=True)  # the others are libpq's
-        self.table = options.get("table", "codes")
+        self.table: str = options.get("table", "codes")
         shown = urlsplit(re.sub("//([^/@:]*):[^/@]*@", r"//\1@", address))  # without the password
         self.uri = f"postgresql://{shown.netloc}{shown.path}?table={self.table}"
         self._ivf_options = ivf_options(self.uri, options)
@@ -39,30 +41,36 @@ class PostgreSQLIndex(Index):
             raise InputError(
                 f"{self.uri}: PostgreSQL does not answer ({one_line(error)}); is it running there?"
             ) from error
-        self.k_bits, self.model, self.id_kind = k_bits, model, None
+        self._id_kind: IdKind | None = None
         try:
-            self._read_facts(create)
+            if not self._read_comment():
+                if not create or k_bits is None:
+                    raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
+                self.k_bits, self.model = k_bits, model
         except InputError:
             self._connection.close()
             raise
 
-    def _read_facts(self, create: bool) -> None:
+    def _read_comment(self) -> bool:
+        """Read what the table's comment says about it; False if there is no such table."""
         with self._errors():
-            comment = self._connection.execute(
-                "SELECT obj_description(to_regclass(%s)), to_regclass(%s)", [self.table] * 2
-            )
-            text, there = comment.fetchone()
-        if there is None:
-            if not create or self.k_bits is None:
-                raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
-            return
+            query = "SELECT obj_description(to_regclass(%s)), to_regclass(%s)"
+            text, table = self._connection.execute(query, [self.table] * 2).fetchone()
+        if table is None:
+            return False
         try:
             facts = json.loads(text)
-            self.k_bits, self.model, self.id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
+            self.k_bits, self.model, self._id_kind = int(facts["k_bits"]), facts["model"], KINDS[facts["ids"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.uri}: a table that math_hash did not make; name another with ?table=") from error
+        return True
 
-    def _make(self, kind: type) -> None:
+    @property
+    def id_kind(self) -> IdKind | None:
+        """See `Index.id_kind`."""
+        return self._id_kind
+
+    def _make(self, kind: IdKind) -> None:
         facts = json.dumps({"k_bits": self.k_bits, "model": self.model, "ids": kind.__name__})
         self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         self._connection.execute(
@@ -70,50 +78,52 @@ class PostgreSQLIndex(Index):
             f"code bit({self.k_bits}) NOT NULL, metadata jsonb NOT NULL, position bigserial)"
         )
         self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
-        self.id_kind = kind
+        self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping | None] | None) -> None:
-        is_new = self.id_kind is None
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+        is_new = self._id_kind is None
         try:
             with self._errors(), self._connection.transaction():
                 if is_new:
                     self._make(type(ids[0]))
                 copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
-                    for place, (found, bits) in enumerate(zip(ids, self._as_text(codes), strict=True)):
-                        about = dict(metadata[place] or {}) if metadata is not None else {}
-                        rows.write_row((found, bits, json.dumps(about, ensure_ascii=False)))
+                    for place, (row_id, digits) in enumerate(zip(ids, self._as_digits(codes), strict=True)):
+                        given = dict(metadata[place] or {}) if metadata is not None else {}
+                        rows.write_row((row_id, digits, json.dumps(given, ensure_ascii=False)))
         except InputError:
             if is_new:
-                self.id_kind = None
+                self._id_kind = None
             raise
 
     def _delete(self, ids: list[Id]) -> int:
         with self._errors():
             return self._connection.execute(f"DELETE FROM {self.table} WHERE id = ANY(%s)", [ids]).rowcount
 
-    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict]]:
+    def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._errors():
-            query = f"SELECT id, code::text, metadata FROM {self.table} WHERE id = ANY(%s)"
-            return {found: (_packed(bits), about) for found, bits, about in self._connection.execute(query, [ids])}
+            rows = self._connection.execute(
+                f"SELECT id, code::text, metadata FROM {self.table} WHERE id = ANY(%s)", [ids]
+            )
+            return {row_id: (_packed(digits), metadata) for row_id, digits, metadata in rows}
 
     def __len__(self) -> int:
-        if self.id_kind is None:
+        if self._id_kind is None:
             return 0
         with self._errors():
             return self._connection.execute(f"SELECT count(*) FROM {self.table}").fetchone()[0]
 
     def save(self) -> None:
         """With engine=ivf, build the approximate index over all rows."""
-        if self._ivf_options and self.id_kind is not None:
-            lists = self._ivf_options.get("nlist") or max(1, int(len(self) ** 0.5))
+        if self._ivf_options and self._id_kind is not None:
+            lists = self._ivf_options.nlist or max(1, int(len(self) ** 0.5))
             with self._errors(), self._connection.transaction():
                 self._connection.execute(f"DROP INDEX IF EXISTS {self.table}_code")
                 self._connection.execute(
                     f"CREATE INDEX {self.table}_code ON {self.table} USING ivfflat (code bit_hamming_ops) "
                     f"WITH (lists = {lists})"
                 )
-        elif self.id_kind is not None:
+        elif self._id_kind is not None:
             with self._errors():
                 self._connection.execute(f"ANALYZE {self.table}")
 
@@ -121,50 +131,50 @@ class PostgreSQLIndex(Index):
         """Close the connection."""
         self._connection.close()
 
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
-        # a second sorting key, and the approximate index cannot be used
+    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
+        # with a second sorting key the approximate index cannot be used
         order = "distance" if self._ivf_options else "distance, position"
-        return self._find(codes, where, "", (), f"ORDER BY {order} LIMIT {int(top_k)}")
+        return self._neighbors(codes, where, None, f"ORDER BY {order} LIMIT {int(top_k)}")
 
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None) -> list[Neighbors]:
-        return self._find(
-            codes, where, f"code <~> %s::bit({self.k_bits}) <= %s", (radius,), "ORDER BY distance, position"
-        )
+    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
+        return self._neighbors(codes, where, radius, "ORDER BY distance, position")
 
-    def _find(self, codes: np.ndarray, where, near: str, values: tuple, order: str) -> list[Neighbors]:
-        if self.id_kind is None:
-            return [Neighbors(np.empty(0, np.int64), np.empty(0, np.int64))] * len(codes)
-        clauses, filters = ["true"], []
-        for name, value in (where or {}).items():
+    def _neighbors(
+        self, codes: np.ndarray, where: Mapping[str, Any], radius: int | None, order: str
+    ) -> list[Neighbors]:
+        if self._id_kind is None:
+            return [Neighbors.empty()] * len(codes)
+        distance = f"code <~> %s::bit({self.k_bits})"
+        clauses, values = ["true"], []
+        for name, value in where.items():
             clauses.append("metadata -> %s @> %s::jsonb")
-            filters += [name, json.dumps(value)]
-        if near:
-            clauses.append(near)
-        query = (
-            f"SELECT id, code <~> %s::bit({self.k_bits}) AS distance FROM {self.table} "
-            f"WHERE {' AND '.join(clauses)} {order}"
-        )
+            values += [name, json.dumps(value)]
+        if radius is not None:
+            clauses.append(f"{distance} <= %s")
+        query = f"SELECT id, {distance} AS distance FROM {self.table} WHERE {' AND '.join(clauses)} {order}"
         results = []
         with self._errors(), self._connection.transaction():
             if self._ivf_options:
-                self._connection.execute(f"SET LOCAL ivfflat.probes = {self._ivf_options.get('nprobe', 8)}")
-            for bits in self._as_text(codes):
-                found = self._connection.execute(query, [bits, *filters, *((bits, *values) if near else ())]).fetchall()
-                ids = np.array([row[0] for row in found], np.int64 if self.id_kind is int or not found else None)
-                results.append(Neighbors(ids, np.array([row[1] for row in found], np.int64)))
+                self._connection.execute(f"SET LOCAL ivfflat.probes = {self._ivf_options.nprobe or _NPROBE}")
+            for digits in self._as_digits(codes):
+                within = () if radius is None else (digits, radius)
+                rows = self._connection.execute(query, [digits, *values, *within]).fetchall()
+                ids = np.array([row[0] for row in rows], np.int64 if self._id_kind is int or not rows else None)
+                results.append(Neighbors(ids, np.array([row[1] for row in rows], np.int64)))
         return results
 
-    def _as_text(self, codes: np.ndarray) -> list[str]:
+    def _as_digits(self, codes: np.ndarray) -> list[str]:
+        """Packed codes as PostgreSQL writes bits: strings of 0 and 1."""
         digits = np.where(unpack(codes, self.k_bits), np.uint8(ord("1")), np.uint8(ord("0")))
         return [row.tobytes().decode() for row in digits]
 
     @contextmanager
-    def _errors(self):
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except self._psycopg.errors.UniqueViolation as error:
-            found = re.search(r"\(id\)=\((.*)\)", str(error))
-            raise InputError(f"{self.uri}: id {found and found[1]} is there already; delete it first") from error
+            match = re.search(r"\(id\)=\((.*)\)", str(error))
+            raise InputError(f"{self.uri}: id {match and match[1]} is there already; delete it first") from error
         except self._psycopg.Error as error:
             raise InputError(f"{self.uri}: PostgreSQL refuses ({one_line(error)})") from error
 

@@ -1,26 +1,59 @@
-"""Rows of an embedded index that one scan passes over: a snapshot's, those added since, or those that pass a filter."""
+"""Rows of an embedded index that one scan covers: a snapshot's, those added since, or those that pass a filter."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from math_hash.hamming import scan
 from math_hash.retrieval.engines.embedded.ivf import Ivf
 
 
 class Segment:
-    """Rows that are scanned together: codes uint64 (words, n), ids (n,), row numbers int64 (n,) rising."""
+    """Rows that are scanned together.
+
+    Attributes:
+        codes: uint64 (words, n), as `scan.as_planes` gives them.
+        ids: int64 (n,), or UTF-8 strings as bytes (n,).
+        rows: row numbers, int64 (n,), rising.
+        ivf: approximate index of the rows; None: they are scanned.
+        dead: bool (n,), True at rows that are passed over; None: no row is.
+    """
 
     def __init__(self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: Ivf | None = None):
-        self.codes, self.ids, self.rows, self.ivf, self.dead = codes, ids, rows, ivf, None
+        self.codes, self.ids, self.rows, self.ivf = codes, ids, rows, ivf
+        self.dead: np.ndarray | None = None
 
     @classmethod
-    def empty(cls, words: int, dtype: np.dtype) -> "Segment":
-        return cls(np.empty((words, 0), np.uint64), np.empty(0, dtype), np.empty(0, np.int64))
+    def empty(cls, words: int, id_dtype: DTypeLike) -> "Segment":
+        """No rows, of codes of this many words."""
+        return cls(np.empty((words, 0), np.uint64), np.empty(0, id_dtype), np.empty(0, np.int64))
+
+    @classmethod
+    def concatenate(cls, segments: Sequence["Segment"]) -> "Segment":
+        """The rows of several segments, one after another; all of them count as alive."""
+        return cls(
+            np.concatenate([segment.codes for segment in segments], axis=1),
+            np.concatenate([segment.ids for segment in segments]),
+            np.concatenate([segment.rows for segment in segments]),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def alive_count(self) -> int:
+        """Number of rows that are not dead."""
+        return len(self) - (0 if self.dead is None else int(self.dead.sum()))
+
+    def alive(self) -> "Segment":
+        """The rows that are not dead."""
+        if self.dead is None:
+            return self
+        return Segment(self.codes[:, ~self.dead], self.ids[~self.dead], self.rows[~self.dead])
+
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where these row numbers stand, of those that are here."""
+        """Positions of these row numbers, of those that are here."""
         places = np.searchsorted(self.rows, rows)
         inside = places < len(self.rows)
         places, rows = places[inside], rows[inside]
@@ -41,7 +74,7 @@ class Segment:
         return Segment(np.ascontiguousarray(self.codes[:, places]), self.ids[places], self.rows[places])
 
     def nearest(self, queries: np.ndarray, top_k: int, k_bits: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places and distances, as `scan.nearest` gives them; approximately where there is an approximate index."""
+        """Places and distances, as `scan.nearest` gives them; approximate where there is an approximate index."""
         if self.ivf:
             return self.ivf.nearest(queries, top_k)
         return scan.nearest(queries, self.codes, k_bits, top_k, self.dead)

@@ -1,0 +1,240 @@
+"""The store of an embedded index: one SQLite database, `rows.sqlite`, which is the truth.
+
+Changes are durable when their transaction ends. Each row carries a checksum, which is compared whenever it is read.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from math_hash.errors import InputError
+from math_hash.retrieval.index import KINDS, Id, IdKind
+
+DATABASE = "rows.sqlite"
+FORMAT = 1
+_CHUNK = 100_000  # rows read at once
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+  row INTEGER PRIMARY KEY AUTOINCREMENT, id NOT NULL UNIQUE, code BLOB NOT NULL, metadata TEXT, sum INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS dead (row INTEGER PRIMARY KEY);
+"""
+
+
+class Store:
+    """Ids, codes and metadata of an index's rows; and what else must change together with them.
+
+    Row numbers rise in order of insertion and are never used again. A row that was deleted stays listed as dead until
+    a snapshot without it takes effect; `generation` is the number of the snapshot in effect, 0 for none.
+
+    Attributes:
+        uri: name of the index in messages.
+        k_bits: length of the codes.
+        model: fingerprint of the model that made them, or "".
+    """
+
+    def __init__(self, folder: Path, uri: str, k_bits: int | None, model: str):
+        """Open the database in `folder`, or make it.
+
+        Raises:
+            InputError: it is of another format, or is empty and `k_bits` is None.
+            sqlite3.Error, OSError, KeyError, ValueError: it is damaged, or cannot be written.
+        """
+        self.uri = uri
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(folder / DATABASE, timeout=60, check_same_thread=False, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._begin(folder, k_bits, model)
+        facts = self._facts()
+        if int(facts["format"]) != FORMAT:
+            raise InputError(f"{uri}: of format {facts['format']}, this version reads {FORMAT}; index again")
+        self.k_bits, self.model = int(facts["k_bits"]), facts["model"]
+
+    def _begin(self, folder: Path, k_bits: int | None, model: str) -> None:
+        """Make the tables if they are missing: in a new folder, or in one whose maker was killed."""
+        if self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
+            return
+        if k_bits is None:
+            raise InputError(f"{folder}: its index was never begun; delete the folder and index again")
+        facts = {"format": FORMAT, "k_bits": k_bits, "model": model, "generation": 0, "ids": ""}
+        with self.transaction():
+            for statement in _SCHEMA.split(";"):
+                self._database.execute(statement)
+            values = [(name, str(value)) for name, value in facts.items()]
+            self._database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", values)
+
+    # ---- transactions ----
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's changes to the database, or none."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """All that the block reads belongs to one state of the database."""
+        inside = self._database.in_transaction
+        if not inside:
+            self._database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if not inside:
+                self._database.execute("COMMIT")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors of the database and the disk as one line."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise InputError(
+                f"{self.uri}: {error}; free some space, or close what else writes to this index"
+            ) from error
+
+    # ---- changes, inside a transaction ----
+
+    def insert(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+        """Insert rows, all ids being of one kind.
+
+        Raises:
+            InputError: an id is there already, or metadata is no JSON object.
+        """
+        self._set("ids", type(ids[0]).__name__)
+        width, content = codes.shape[1], np.ascontiguousarray(codes).tobytes()
+
+        def rows() -> Iterator[tuple[Id, bytes, str | None, int]]:
+            for place, row_id in enumerate(ids):
+                code = content[place * width : (place + 1) * width]
+                given = None if metadata is None else metadata[place]
+                text = _as_json(row_id, given) if given else None
+                yield row_id, code, text, _checksum(row_id, code, text)
+
+        try:
+            self._database.executemany("INSERT INTO rows (id, code, metadata, sum) VALUES (?, ?, ?, ?)", rows())
+        except sqlite3.IntegrityError as error:
+            query = "SELECT id FROM rows WHERE id = ?"
+            present = next(row_id for row_id in ids if self._database.execute(query, (row_id,)).fetchone())
+            raise InputError(f"{self.uri}: id {present!r} is there already; delete it first") from error
+
+    def delete(self, ids: list[Id]) -> int:
+        """Delete rows and list them as dead. Returns how many of the ids were there."""
+        deleted = 0
+        for row_id in ids:
+            row = self._database.execute("SELECT row FROM rows WHERE id = ?", (row_id,)).fetchone()
+            if row:
+                self._database.execute("DELETE FROM rows WHERE row = ?", row)
+                self._database.execute("INSERT INTO dead VALUES (?)", row)
+                deleted += 1
+        return deleted
+
+    def set_generation(self, generation: int) -> None:
+        """Let the snapshot of this number take effect, which no longer holds the dead rows."""
+        self._database.execute("DELETE FROM dead")
+        self._set("generation", str(generation))
+
+    # ---- reading ----
+
+    def version(self) -> tuple[int, int]:
+        """Something that is another one after any change to the database, by this process or another one."""
+        return self._database.execute("PRAGMA data_version").fetchone()[0], self._database.total_changes
+
+    @property
+    def generation(self) -> int:
+        """Number of the snapshot in effect; 0: none."""
+        return int(self._facts()["generation"])
+
+    @property
+    def id_kind(self) -> IdKind | None:
+        """Kind of the ids; None before the first row."""
+        return KINDS.get(self._facts()["ids"])
+
+    def row(self, row_id: Id) -> tuple[bytes, str] | None:
+        """The code and the metadata, as JSON, of an id; None if it is not there.
+
+        Raises:
+            InputError: the row is damaged.
+        """
+        query = "SELECT id, code, metadata, sum FROM rows WHERE id = ?"
+        row = self._database.execute(query, (row_id,)).fetchone()
+        if row is None:
+            return None
+        self._require_intact(*row)
+        return row[1], row[2] or "{}"
+
+    def rows_after(self, last_row: int) -> Iterator[tuple[list[Id], bytes, np.ndarray]]:
+        """The rows with numbers above `last_row`, in order, in chunks: ids, codes end to end, row numbers int64.
+
+        Raises:
+            InputError: a row is damaged.
+        """
+        query = "SELECT id, code, metadata, sum, row FROM rows WHERE row > ? ORDER BY row"
+        cursor = self._database.execute(query, (last_row,))
+        while chunk := cursor.fetchmany(_CHUNK):
+            for row_id, code, text, checksum, _ in chunk:
+                self._require_intact(row_id, code, text, checksum)
+            yield (
+                [row[0] for row in chunk],
+                b"".join(row[1] for row in chunk),
+                np.fromiter((row[4] for row in chunk), np.int64),
+            )
+
+    def rows_that_pass(self, where: Mapping[str, Any]) -> np.ndarray:
+        """Numbers of the rows that pass a filter, int64, rising."""
+        clauses, values = [], []
+        for name, value in where.items():
+            kinds = "IN ('true', 'false')" if isinstance(value, bool) else "NOT IN ('true', 'false', 'array', 'object')"
+            clauses.append(f"EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE value = ? AND type {kinds})")
+            values += [f'$."{name}"', int(value) if isinstance(value, bool) else value]
+        query = f"SELECT row FROM rows WHERE {' AND '.join(clauses)} ORDER BY row"
+        return self._numbers(query, values)
+
+    def dead_rows(self) -> np.ndarray:
+        """Numbers of the dead rows, int64, rising."""
+        return self._numbers("SELECT row FROM dead ORDER BY row")
+
+    def checkpoint(self) -> None:
+        """Move what SQLite's log holds into the database file."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _numbers(self, query: str, values: Sequence[Any] = ()) -> np.ndarray:
+        return np.fromiter((row for (row,) in self._database.execute(query, values)), np.int64)
+
+    def _facts(self) -> dict[str, str]:
+        return dict(self._database.execute("SELECT name, value FROM facts"))
+
+    def _set(self, name: str, value: str) -> None:
+        self._database.execute("UPDATE facts SET value = ? WHERE name = ? AND value <> ?", (value, name, value))
+
+    def _require_intact(self, row_id: Id, code: bytes, text: str | None, checksum: int) -> None:
+        if _checksum(row_id, code, text) != checksum:
+            raise InputError(f"{self.uri}: the row of id {row_id!r} is damaged on the disk; delete it, or index again")
+
+
+def _as_json(row_id: Id, metadata: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"metadata of id {row_id!r}: {error}; expected a JSON object") from error
+
+
+def _checksum(row_id: Id, code: bytes, text: str | None) -> int:
+    return zlib.crc32(f"{row_id}\0{text or ''}".encode(), zlib.crc32(code))

@@ -1,0 +1,58 @@
+"""Opening an index by its URI, whichever engine holds it."""
+
+import os
+from collections.abc import Callable
+
+from math_hash.errors import InputError
+from math_hash.retrieval.index import Index
+
+
+def open_index(uri: str | os.PathLike[str], k_bits: int | None = None, model: str = "", create: bool = True) -> Index:
+    """Open an index, or begin one.
+
+    Args:
+        uri: a folder, for the embedded engine (`codes.index`; `codes.index?engine=ivf&nlist=4096&nprobe=16` for
+            approximate search); `milvus://host:19530/collection`; or `postgresql://user@host/database?table=codes`.
+        k_bits: length of the codes; needed where the index is new.
+        model: fingerprint of the model that makes the codes; a new index keeps it.
+        create: begin a new index where none exists.
+
+    Raises:
+        InputError: there is none and `create` is false or `k_bits` is None; it holds codes of another length or
+            model; it is damaged; an option is unknown; or the engine cannot be reached or is not installed.
+
+    >>> import tempfile, numpy
+    >>> with tempfile.TemporaryDirectory() as folder, open_index(f"{folder}/codes.index", k_bits=16) as index:
+    ...     index.add(["near", "far"], numpy.array([[0, 1], [255, 255]], numpy.uint8))
+    ...     [neighbors] = index.search(numpy.array([[0, 0]], numpy.uint8), top_k=2)
+    >>> neighbors.ids.tolist(), neighbors.distances.tolist()
+    (['near', 'far'], [1, 16])
+    """
+    uri = os.fspath(uri)
+    if k_bits is not None and k_bits < 1:
+        raise InputError(f"{uri}: k_bits {k_bits}; expected 1 or more")
+    index = _engine(uri)(uri, k_bits, model, create)
+    try:
+        index.require_model(model, k_bits or index.k_bits)
+    except InputError:
+        index.close()
+        raise
+    return index
+
+
+def _engine(uri: str) -> Callable[[str, int | None, str, bool], Index]:
+    """What opens a URI: an engine's class. An engine is imported only when it is asked for."""
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme == "":
+        from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
+
+        return EmbeddedIndex
+    if scheme == "milvus":
+        from math_hash.retrieval.engines.milvus import MilvusIndex
+
+        return MilvusIndex
+    if scheme in ("postgresql", "postgres"):
+        from math_hash.retrieval.engines.postgresql import PostgreSQLIndex
+
+        return PostgreSQLIndex
+    raise InputError(f"{uri}: no engine for {scheme}://; expected a folder, milvus:// or postgresql://")
