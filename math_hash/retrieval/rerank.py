@@ -1,11 +1,11 @@
-"""A second look at candidates: found by Hamming distance, ordered by the cosine of continuous codes."""
+"""Reranking: candidates that were found by Hamming distance, ordered by the cosine of continuous codes."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.retrieval.encode import CodesFolder
+from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.index import Neighbors
 
 
@@ -20,10 +20,10 @@ class Reranker:
         if folder.continuous is None:
             raise InputError(f"{folder.path}: holds no continuous codes; encode with --continuous")
         self.continuous = folder.continuous
-        self._place = {found: place for place, (found, _) in enumerate(folder.rows())}
+        self._place = {row_id: place for place, (row_id, _) in enumerate(folder.rows())}
 
     def __call__(self, queries: np.ndarray, candidates: Sequence[Neighbors], top_k: int) -> list[Neighbors]:
-        """The first `top_k` candidates of each query by cosine, the nearest first; Hamming distances stay beside them.
+        """The first `top_k` candidates of each query by cosine, the nearest first; Hamming distances are kept.
 
         Args:
             queries: continuous codes, float (q, k).
@@ -32,14 +32,15 @@ class Reranker:
         Raises:
             InputError: a candidate is not in the folder.
         """
-        return [self._rerank(query, found, top_k) for query, found in zip(np.asarray(queries), candidates, strict=True)]
+        pairs = zip(np.asarray(queries), candidates, strict=True)
+        return [self._rerank(query, neighbors, top_k) for query, neighbors in pairs]
 
-    def _rerank(self, query: np.ndarray, found: Neighbors, top_k: int) -> Neighbors:
+    def _rerank(self, query: np.ndarray, candidates: Neighbors, top_k: int) -> Neighbors:
         try:
-            places = [self._place[name] for name in found.ids.tolist()]
+            places = [self._place[name] for name in candidates.ids.tolist()]
         except KeyError as error:
             raise InputError(f"id {error}: not among the codes to rerank with; give the folder it is from") from error
         codes = np.asarray(self.continuous[places], np.float32)
         cosine = (codes @ query.astype(np.float32)) / np.maximum(np.linalg.norm(codes, axis=1), 1e-12)
         order = np.argsort(-cosine, kind="stable")[:top_k]
-        return Neighbors(found.ids[order], found.distances[order])
+        return Neighbors(candidates.ids[order], candidates.distances[order])

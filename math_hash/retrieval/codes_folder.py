@@ -1,0 +1,95 @@
+"""A folder of codes, as `encode_collection` writes it.
+
+It holds `codes.npy`, packed codes uint8 (n, ceil(k / 8)); `rows.jsonl`, one line per row in the same order,
+`{"id": ..., "metadata": {"image": ..., "text": ..., "label": [...]}}`; on request, `continuous.npy`, float16 (n, k);
+`rejected.tsv`, what could not be read and why; and `config.json`, which names model, bits and counts.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from math_hash.errors import InputError
+from math_hash.files import read_json, require_sums
+from math_hash.hamming.codes import pack, unpack
+from math_hash.models.code_model import kept_fingerprint
+
+FORMAT = 1
+_BLOCK = 4096  # rows that are cut to fewer bits at once
+
+
+@dataclass(frozen=True)
+class CodesFolder:
+    """A folder of codes that was opened.
+
+    Attributes:
+        path: the folder.
+        config: what `config.json` says.
+        codes: packed codes, uint8 (n, ceil(k / 8)), memory-mapped.
+        continuous: continuous codes, float16 (n, k), memory-mapped; None if it was encoded without them.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    codes: np.ndarray
+    continuous: np.ndarray | None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "CodesFolder":
+        """Open a folder and compare the SHA-256 sums of its files.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise InputError(
+                f"{path}: no codes are there; make them with `math-hash encode MODEL INPUT --output {path}`"
+            )
+        config = read_json(path / "config.json")
+        try:
+            if config["format"] != FORMAT:
+                raise ValueError(f"format {config['format']}, expected {FORMAT}")
+            require_sums(path, config["sha256"])
+            codes = np.load(path / "codes.npy", mmap_mode="r", allow_pickle=False)
+            kept = path / "continuous.npy"
+            continuous = np.load(kept, mmap_mode="r", allow_pickle=False) if kept.exists() else None
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: damaged or of another version ({error}); encode again") from error
+        return cls(path, config, codes, continuous)
+
+    def with_bits(self, bits: int) -> "CodesFolder":
+        """These codes, cut to their most significant bits, as the model's `with_bits` would have made them.
+
+        Raises:
+            InputError: there are fewer bits.
+        """
+        k_bits = self.config["k_bits"]
+        if not 1 <= bits <= k_bits:
+            raise InputError(f"--bits {bits}: {self.path} holds {k_bits} bits; choose from 1 to that")
+        if bits == k_bits:
+            return self
+        order = self.config["bit_order"][:bits]
+        blocks = [
+            pack(unpack(self.codes[start : start + _BLOCK], k_bits)[:, order])
+            for start in range(0, len(self.codes), _BLOCK)
+        ]
+        config = {
+            **self.config,
+            "k_bits": bits,
+            "model": kept_fingerprint(self.config["model"], bits),
+            "bit_order": list(range(bits)),
+        }
+        continuous = None if self.continuous is None else self.continuous[:, order]
+        return CodesFolder(self.path, config, np.concatenate(blocks), continuous)
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Ids and metadata, in the order of the codes."""
+        with open(self.path / "rows.jsonl", encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                yield row["id"], row["metadata"]

@@ -1,0 +1,209 @@
+"""Shards: parts of a collection that are encoded and written one after another, so that a killed run can continue.
+
+They lie in a folder beside the output. A shard's `.json` file is written last and says that its other files are
+complete; it also holds a digest of the records it was made from, so that a changed collection is noticed.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from math_hash.data.collection import Record
+from math_hash.errors import InputError
+from math_hash.files import atomic_folder, read_json, sums_of, write_bytes, write_text
+from math_hash.hamming.codes import binarize, pack
+
+SHARD_ROWS = 4096  # rows that are written at once
+
+Row = tuple[str, dict[str, Any]]  # id, metadata
+Rejected = tuple[str, str]  # where, why
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What decides the bytes of all shards.
+
+    Attributes:
+        format: of the folder of codes.
+        model: fingerprint.
+        source: absolute path of the collection.
+        modality: "image" or "text".
+        continuous: continuous codes are kept too.
+        batch_size: rows encoded at once.
+    """
+
+    format: int
+    model: str
+    source: str
+    modality: str
+    continuous: bool
+    batch_size: int
+
+
+class Batch(NamedTuple):
+    """Records of one shard that are encoded together."""
+
+    shard: int
+    digest: str  # of all records of the shard
+    is_last: bool
+    records: list[Record]
+
+
+class ShardFolder:
+    """The folder in which the shards of a job lie until all of them are there."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def begin(self, job: Job) -> None:
+        """Keep the shards of the same job; remove those of another one.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        described = self.path / "job.json"
+        try:
+            if described.exists() and read_json(described) == asdict(job):
+                return
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+        write_text(described, json.dumps(asdict(job), indent=2) + "\n")
+
+    def shard(self, number: int) -> Path:
+        """The `.json` file of a shard; its other files have the same stem."""
+        return self.path / f"{number:08d}.json"
+
+    def join(self, count: int, output: Path, config: dict[str, Any]) -> None:
+        """Put the first `count` shards together, in order, as a folder of codes, and remove them.
+
+        Args:
+            config: of the folder of codes; counts and SHA-256 sums are added.
+
+        Raises:
+            InputError: no row could be encoded, or `output` cannot be written.
+        """
+        shards = [self.shard(number) for number in range(count)]
+        counts = [read_json(path) for path in shards]
+        rows, rejected = (sum(each[name] for each in counts) for name in ("rows", "rejected"))
+        if not rows:
+            raise InputError(f"{config['source']}: nothing of it could be encoded; {_first_rejected(shards)}")
+        with atomic_folder(output) as folder:
+            _join_array(folder, shards, "codes", np.uint8, (rows, -(-config["k_bits"] // 8)))
+            if config["continuous"]:
+                _join_array(folder, shards, "continuous", np.float16, (rows, config["k_bits"]))
+            for name, ending in (("rows.jsonl", ".jsonl"), ("rejected.tsv", ".tsv")):
+                with open(folder / name, "wb") as file:
+                    _append(file, [path.with_suffix(ending) for path in shards])
+            complete = {**config, "count": rows, "rejected": rejected, "sha256": sums_of(folder)}
+            write_text(folder / "config.json", json.dumps(complete, indent=2) + "\n")
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass
+class PendingBatches:
+    """The batches that one process still has to encode: of every n-th shard, unless it is on the disk already.
+
+    Attributes:
+        records: the whole collection.
+        folder: where the shards lie.
+        batch_size: rows per batch.
+        processes: how many share the work.
+        process: number of this one.
+        on_skipped: called with the number of rows of each shard that is on the disk already.
+        shards: number of shards of all processes; known once all batches were read.
+    """
+
+    records: Iterator[Record]
+    folder: ShardFolder
+    batch_size: int
+    processes: int
+    process: int
+    on_skipped: Callable[[int], object]
+    shards: int = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, records in enumerate(_cut(self.records, SHARD_ROWS)):
+            self.shards = number + 1
+            if number % self.processes != self.process:
+                continue
+            digest, written = hashlib.sha256(), self.folder.shard(number)
+            for record in records:
+                digest.update(repr(record).encode(errors="surrogateescape"))
+            if written.exists() and read_json(written).get("records") == digest.hexdigest():
+                self.on_skipped(len(records))
+                continue
+            batches = list(_cut(records, self.batch_size))
+            for place, batch in enumerate(batches, start=1):
+                yield Batch(number, digest.hexdigest(), place == len(batches), batch)
+
+
+class Shard:
+    """The rows of one shard, collected as they are encoded, then written."""
+
+    def __init__(self, k_bits: int):
+        self.rows: list[Row] = []
+        self.rejected: list[Rejected] = []
+        self.codes = [np.empty((0, k_bits), np.float32)]
+
+    def add(self, rows: Sequence[Row], codes: np.ndarray | None, rejected: Sequence[Rejected]) -> None:
+        """Add a batch: its rows with their continuous codes, float32 (b, k), and what could not be read."""
+        self.rows += rows
+        self.rejected += rejected
+        if codes is not None:
+            self.codes.append(codes)
+
+    def write(self, folder: ShardFolder, batch: Batch, continuous: bool) -> None:
+        """Write the files of the shard that `batch` is the last one of."""
+        codes, path = np.concatenate(self.codes), folder.shard(batch.shard)
+        lines = [
+            json.dumps({"id": row_id, "metadata": metadata}, ensure_ascii=False) + "\n"
+            for row_id, metadata in self.rows
+        ]
+        write_bytes(path.with_suffix(".codes"), pack(binarize(codes)).tobytes())
+        if continuous:
+            write_bytes(path.with_suffix(".continuous"), codes.astype(np.float16).tobytes())
+        write_text(path.with_suffix(".jsonl"), "".join(lines))
+        flat = (f"{' '.join(where.split())}\t{' '.join(reason.split())}\n" for where, reason in self.rejected)
+        write_text(path.with_suffix(".tsv"), "".join(flat))
+        counts = {"rows": len(self.rows), "rejected": len(self.rejected), "records": batch.digest}
+        write_text(path, json.dumps(counts))
+
+
+def _join_array(folder: Path, shards: list[Path], name: str, dtype: DTypeLike, shape: tuple[int, int]) -> None:
+    with open(folder / f"{name}.npy", "wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        _append(file, [path.with_suffix(f".{name}") for path in shards])
+
+
+def _append(file: BinaryIO, paths: list[Path]) -> None:
+    for path in paths:
+        with open(path, "rb") as part:
+            shutil.copyfileobj(part, file, 1 << 20)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _first_rejected(shards: list[Path]) -> str:
+    for path in shards:
+        if reason := path.with_suffix(".tsv").read_text():
+            return reason.split("\n")[0].replace("\t", ": ")
+    return "it is empty"
+
+
+def _cut(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    items = iter(items)
+    while block := list(itertools.islice(items, size)):
+        yield block
