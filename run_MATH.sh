@@ -4,9 +4,9 @@
 #   bash run_MATH.sh train                          all datasets, 16 32 64 128 bits
 #   bash run_MATH.sh train flickr25k 16 64          one dataset, two lengths
 #   bash run_MATH.sh test coco                      the newest run of each length
-#   bash run_MATH.sh train --method DCMH coco       another method; its runs lie in folders of their own
+#   bash run_MATH.sh train --method DCMH coco       another method; its runs go to folders of their own
 #
-# Further options go through MATH_ARGS, the launcher through MATH_LAUNCH:
+# MATH_ARGS holds further options, MATH_LAUNCH the launcher:
 #   MATH_ARGS="--precision bf16" MATH_LAUNCH="accelerate launch" bash run_MATH.sh train
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -44,7 +44,7 @@ for dataset in "${datasets[@]}"; do
             "${launch[@]}" main.py --is-train "${options[@]}"
         else
             run=$(ls -d "$results/${dataset}_$k"/*/model.safetensors 2>/dev/null | grep -v _test/ | tail -n 1 || true)
-            [[ -n $run ]] || { echo "error: no run in $results/${dataset}_$k; train it first" >&2; exit 2; }
+            [[ -n $run ]] || { echo "error: there is no run in $results/${dataset}_$k; train one first" >&2; exit 2; }
             "${launch[@]}" main.py "${options[@]}" --pretrained "$(dirname "$run")"
         fi
     done
