@@ -93,6 +93,7 @@ for number in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_folder_is_the_older_or_the_newer_one(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(6):

@@ -59,9 +59,9 @@ def test_unusable_files_say_why(tmp_path, monkeypatch):
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
     (tmp_path / "empty.jpg").write_bytes(b"")
     names = ["good.jpg", "cut.jpg", "page.jpg", "empty.jpg", "absent.jpg"]
-    found = inspect_images([tmp_path / name for name in names]).bad
-    assert sorted(found) == [1, 2, 3, 4]
-    assert "absent.jpg: no such picture" in found[4]
+    reasons = inspect_images([tmp_path / name for name in names]).bad
+    assert sorted(reasons) == [1, 2, 3, 4]
+    assert "absent.jpg: no such picture" in reasons[4]
     assert sorted(inspect_images([tmp_path / name for name in names], decode=False).bad) == [3, 4]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match="cannot be decoded"):

@@ -3,6 +3,7 @@ import pytest
 
 from math_hash import InputError
 from math_hash.data import split_rows
+from math_hash.data.split import own_split
 
 
 def test_the_split_is_the_releases():
@@ -37,3 +38,12 @@ def test_rows_left_out_disappear_everywhere():
     split = split_rows(30, 5, 20, val_num=3)
     without = split.without(np.array([split.query[0], split.val[0], split.train[0]]))
     assert [len(part) for part in (without.query, without.train, without.val, without.database)] == [4, 16, 2, 23]
+
+
+def test_a_collection_of_its_own_gets_a_split_that_fits():
+    for rows in (1, 7, 100, 50000):
+        numbers = own_split(rows)
+        if rows > 10:
+            split_rows(rows, **numbers)
+        assert 0 < numbers["query_num"] <= 2000
+        assert numbers["query_num"] + numbers["train_num"] <= rows

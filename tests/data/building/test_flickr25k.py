@@ -1,19 +1,19 @@
-"""The tools that build datasets, on miniatures of the official layouts and on the real lists."""
+"""MIRFlickr-25K: a miniature of the official files, lists, and the real lists turned back into official files."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import load_tool, shared
+from conftest import shared
+from miniatures import FAST
 from PIL import Image
 
 from math_hash.data import read_dataset
-from math_hash.data.building.lists import read_lines, read_lists
-
-flickr, demo = load_tool("make_flickr25k"), load_tool("make_demo")
+from math_hash.data.building import flickr25k
+from math_hash.data.building.lists import read_lists
+from math_hash.data.text_files import read_lines
 
 
 def write_raw(folder, tags, labels, dirty=True):
@@ -29,11 +29,11 @@ def write_raw(folder, tags, labels, dirty=True):
         (folder / f"mirflickr/meta/tags/tags{number}.txt").write_bytes(text.encode(encoding))
         path = folder / f"mirflickr/im{number}.jpg"
         Image.new("RGB", (8, 8), (number, 0, 0)).save(path) if dirty else path.write_bytes(b"stub")
-    for column, name in enumerate(flickr.LABELS):
+    for column, name in enumerate(flickr25k.LABELS):
         numbers = np.flatnonzero(labels[:, column]) + 1
         (folder / f"annotations_v080/{name}.txt").write_text("".join(f"{number}\n" for number in numbers))
         (folder / f"annotations_v080/{name}_r1.txt").write_text("1\n")
-    (folder / "annotations_v080/README.txt").write_text("about")
+    (folder / "annotations_v080/README.txt").write_text("read me")
 
 
 @pytest.fixture
@@ -54,21 +54,21 @@ def raw(tmp_path):
 
 def test_raw_files_are_reduced_to_the_protocol(raw, tmp_path, run):
     folder, tags, labels = raw
-    code, printed = run(flickr, "--raw", folder, "--output", tmp_path / "out", "--allow-partial")
+    code, printed = run(flickr25k, "--raw", folder, "--output", tmp_path / "out", "--allow-partial")
     assert code == 0, printed
     data = read_dataset(tmp_path / "out")
     kept = [row for row in range(40) if {"often", "café"} & set(tags[row]) and labels[row].any()]
     assert data.images == [f"mirflickr/im{row + 1}.jpg" for row in kept]
     assert data.captions == [" ".join(tag for tag in tags[row] if tag != "seldom") for row in kept]
     assert (data.labels == labels[kept]).all()
-    assert data.manifest["label_names"] == flickr.LABELS == sorted(flickr.LABELS)
+    assert data.manifest["label_names"] == flickr25k.LABELS == sorted(flickr25k.LABELS)
     assert data.image_path(0).is_file()
 
 
 def test_the_larger_protocol_keeps_every_instance_with_a_label(raw, tmp_path, run):
     folder = raw[0]
     options = ["--protocol", "flickr25k-24581", "--allow-partial", "--output", tmp_path / "out"]
-    assert run(flickr, "--raw", folder, *options)[0] == 0
+    assert run(flickr25k, "--raw", folder, *options)[0] == 0
     data = read_dataset(tmp_path / "out")
     assert len(data) == 38
     assert data.captions[35] == ""
@@ -78,18 +78,18 @@ def test_the_larger_protocol_keeps_every_instance_with_a_label(raw, tmp_path, ru
 def test_a_tag_list_replaces_the_threshold(raw, tmp_path, run):
     (tmp_path / "tags.txt").write_text("seldom\n")
     options = ["--tag-list", tmp_path / "tags.txt", "--allow-partial", "--output", tmp_path / "out"]
-    assert run(flickr, "--raw", raw[0], *options)[0] == 0
+    assert run(flickr25k, "--raw", raw[0], *options)[0] == 0
     assert set(read_dataset(tmp_path / "out").captions) == {"seldom"}
 
 
 def test_deviations_from_the_protocol_are_errors(raw, tmp_path, run):
     folder, out = raw[0], tmp_path / "out"
-    code, printed = run(flickr, "--raw", folder, "--output", out)
+    code, printed = run(flickr25k, "--raw", folder, "--output", out)
     assert code == 2
     assert "expected 25000 tag files, found 40; missing are tags41.txt" in printed
-    assert run(flickr, "--raw", tmp_path, "--output", out)[0] == 2
+    assert run(flickr25k, "--raw", tmp_path, "--output", out)[0] == 2
     (folder / "annotations_v080/dog.txt").unlink()
-    code, printed = run(flickr, "--raw", folder, "--output", out, "--allow-partial")
+    code, printed = run(flickr25k, "--raw", folder, "--output", out, "--allow-partial")
     assert code == 2
     assert "no folder with the 24 annotation files" in printed
     assert not out.exists()
@@ -100,7 +100,7 @@ def write_lists(folder, images, tags, labels):
     (folder / "all_imgs.txt").write_text("\n".join(images) + "\n")
     (folder / "all_tags.txt").write_text("\n".join(map(",".join, tags)) + "\n")
     (folder / "all_labels.txt").write_text("\n".join(" ".join(map(str, row)) for row in labels) + "\n")
-    named = [",".join(np.array(flickr.LABELS)[row > 0]) for row in labels]
+    named = [",".join(np.array(flickr25k.LABELS)[row > 0]) for row in labels]
     (folder / "labels_annotation.txt").write_text("\n".join(named) + "\n")
 
 
@@ -114,7 +114,7 @@ def lists(raw, tmp_path):
 @pytest.mark.parametrize("images", ["raw", "raw/mirflickr"])
 def test_lists_find_their_pictures(lists, tmp_path, run, images):
     options = ["--images", tmp_path / images, "--output", tmp_path / "out", "--allow-partial"]
-    assert run(flickr, "--lists", lists, *options)[0] == 0
+    assert run(flickr25k, "--lists", lists, *options)[0] == 0
     data = read_dataset(tmp_path / "out")
     assert len(data) == 38
     assert all(data.image_path(row).is_file() for row in range(38))
@@ -124,15 +124,15 @@ def test_missing_and_broken_pictures_are_told_and_left_out_only_when_allowed(lis
     options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
     (tmp_path / "raw/mirflickr/im3.jpg").unlink()
     (tmp_path / "raw/mirflickr/im5.jpg").write_bytes(b"<html>")
-    code, printed = run(flickr, *options)
+    code, printed = run(flickr25k, *options)
     assert code == 2
     assert "expected 20015 rows and 24 labels, found 36 and 24, with 2 pictures missing or unreadable" in printed
     assert "im3.jpg: no such picture" in printed
     assert "im5.jpg: is a web page, not a picture" in printed
     assert not (tmp_path / "out").exists()
-    assert run(flickr, *options, "--allow-partial")[0] == 0
+    assert run(flickr25k, *options, "--allow-partial")[0] == 0
     assert len(read_dataset(tmp_path / "out")) == 36
-    assert run(flickr, *options, "--allow-partial", "--check", "fast")[0] == 0
+    assert run(flickr25k, *options, "--allow-partial", "--check", "fast")[0] == 0
     assert len(read_dataset(tmp_path / "out")) == 37
 
 
@@ -146,17 +146,18 @@ def test_lists_that_contradict_each_other(lists, tmp_path, run):
     ):
         before = (lists / name).read_text()
         (lists / name).write_text("\n".join(change(before.splitlines())) + "\n")
-        code, printed = run(flickr, *options)
+        code, printed = run(flickr25k, *options)
         assert code == 2
         assert re.search(message, printed), printed
         (lists / name).write_text(before)
     (lists / "all_imgs.txt").unlink()
-    assert "all_imgs.txt not there (looked for" in run(flickr, *options)[1]
+    assert "all_imgs.txt not there (looked for" in run(flickr25k, *options)[1]
 
 
+@pytest.mark.slow
 def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run):
     source = shared("mirflickr25k-lists")
-    images, tags, labels, _ = read_lists(source, flickr.LABELS)
+    images, tags, labels, _ = read_lists(source, flickr25k.LABELS)
     numbers = [int(Path(name).stem[2:]) for name in images]
     assert len(images) == 20015
     place = {number: row for row, number in enumerate(numbers)}
@@ -165,8 +166,8 @@ def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run
     write_raw(tmp_path / "raw", all_tags, all_labels, dirty=False)
     vocabulary = sorted(Counter(tag for row in tags for tag in row))
     (tmp_path / "tags.txt").write_text("\n".join(vocabulary) + "\n")
-    options = ["--raw", tmp_path / "raw", "--tag-list", tmp_path / "tags.txt", "--check", "fast"]
-    code, printed = run(flickr, *options, "--output", tmp_path / "out")
+    options = ["--raw", tmp_path / "raw", "--tag-list", tmp_path / "tags.txt", *FAST]
+    code, printed = run(flickr25k, *options, "--output", tmp_path / "out")
     assert code == 0, printed
     data = read_dataset(tmp_path / "out")
     assert data.protocol == "flickr25k"
@@ -174,27 +175,3 @@ def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run
     assert data.captions == [" ".join(row) for row in tags]
     assert (data.labels == labels).all()
     assert data.label_texts == [line.replace(",", " ") for line in read_lines(source / "labels_annotation.txt")]
-
-
-def test_the_demo_draws_the_same_scenes_again(tmp_path, run):
-    for name in ("one", "two"):
-        assert run(demo, "--output", tmp_path / name, "--rows", "30")[0] == 0
-    first, second = (read_dataset(tmp_path / name) for name in ("one", "two"))
-    assert first.captions == second.captions
-    assert (first.labels == second.labels).all()
-    assert [p.read_bytes() for p in map(first.image_path, range(30))] == [
-        p.read_bytes() for p in map(second.image_path, range(30))
-    ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-    manifest = json.loads((tmp_path / "one/manifest.json").read_text())
-    assert (manifest["protocol"], manifest["rows"], len(manifest["label_names"])) == ("demo", 30, 20)
-
-
-def test_demo_scenes_have_one_to_six_labels_and_captions_that_do_not_simply_spell_them():
-    drawn = [demo.draw_scene(row, seed=1) for row in range(300)]
-    counts = [len(labels) for _, labels, _ in drawn]
-    assert (min(counts), max(counts)) == (1, 6)
-    assert all(64 <= side <= 96 for image, _, _ in drawn for side in image.size)
-    spelled = [np.mean([label in caption for label in labels]) for _, labels, caption in drawn]
-    assert 0.1 < np.mean(spelled) < 0.6
-    assert {label for _, labels, _ in drawn for label in labels} == set(demo.LABELS)

@@ -1,17 +1,16 @@
 """The whole path on real MIRFlickr photographs: tool, training, evaluation, loading, encoding."""
 
 import json
-import sys
 import tarfile
 
 import pytest
 from conftest import shared
-from test_make_datasets import flickr
 
 import math_hash
 from math_hash.cli import main_py
 from math_hash.data import open_image, read_dataset
-from math_hash.data.building.lists import read_lines
+from math_hash.data.building import flickr25k
+from math_hash.data.text_files import read_lines
 from math_hash.hamming.codes import unpack
 
 ROWS = 400
@@ -31,10 +30,11 @@ def photographs(tmp_path_factory):
     return folder
 
 
-def test_from_photographs_to_codes(photographs, tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_from_photographs_to_codes(photographs, tmp_path, capsys):
     arguments = ["--lists", photographs / "lists", "--images", photographs / "mirflickr", "--allow-partial"]
-    monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments), "--output", str(tmp_path / "sets" / "flickr25k")])
-    assert flickr.main() == 0
+    output = tmp_path / "sets" / "flickr25k"
+    assert flickr25k.main([*map(str, arguments), "--output", str(output)]) == 0
     run = tmp_path / "run"
     flags = ["--dataset-root", str(tmp_path / "sets"), "--encoder", "demo", "--encoder-weights", "none"]
     flags += ["--resolution", "56", "--query-num", "50", "--train-num", "200", "--val-num", "40", "--epochs", "1"]
