@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from math_hash.cli.search import add_commands
+from math_hash.cli import encode, export, index, search, serve
 from math_hash.config import Config, add_flags, flag_of, make_config
 from math_hash.errors import InputError, exit_code
 
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_dataset_commands(commands)
     _add_encode_features(commands)
     _add_benchmark(commands)
-    add_commands(commands)
+    for command_file in (encode, index, search, serve, export):
+        command_file.add_command(commands)
     flags = vars(parser.parse_args(arguments))
     handler = flags.pop("handler")
     return exit_code(lambda: handler(flags))

@@ -125,6 +125,11 @@ class Index(ABC):
         rows = self._rows(possible) if possible else {}
         return [rows.get(row_id) for row_id in wanted]
 
+    @property
+    def recall(self) -> float | None:
+        """Share of the true 10 nearest rows that approximate search finds; None for exact search, or if unknown."""
+        return None
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of rows."""

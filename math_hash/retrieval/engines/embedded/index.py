@@ -172,7 +172,7 @@ class EmbeddedIndex(Index):
 
     @property
     def recall(self) -> float | None:
-        """Of approximate search, measured when it was built: the share of the true 10 nearest that it finds."""
+        """See `Index.recall`; measured when the approximate index was built."""
         approximate = self._snapshot.segment.ivf
         return None if approximate is None else approximate.recall
 

@@ -1,0 +1,64 @@
+"""`math-hash serve`: a search page and a JSON interface."""
+
+import argparse
+import os
+from pathlib import Path
+
+from math_hash.errors import InputError
+
+_HELP = """\
+Serve a page and a JSON interface for searching an index. It listens on this machine only, unless --host and --token say
+otherwise; adding and deleting rows needs --token. The interface is described at /openapi.json.
+
+  math-hash serve photos.index --model RUN --images photos
+"""
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of `math-hash`."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve a search page and a JSON interface",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("index", metavar="URI", help="the index")
+    parser.add_argument("--model", required=True, help="the model that made the codes")
+    parser.add_argument("--images", type=Path, help="folder that image paths start from; no pictures without it")
+    parser.add_argument("--bits", type=int, help="search with this many bits, as the index was encoded")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port (8000)")
+    secret = os.environ.get("MATH_HASH_TOKEN", "")
+    parser.add_argument("--token", default=secret, help="for writing, and for other hosts (MATH_HASH_TOKEN)")
+    parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of an upload (20000000)")
+    parser.add_argument("--max-pixels", type=int, default=50_000_000, help="of an uploaded picture (50000000)")
+    parser.add_argument("--queue", type=int, default=32, help="requests that may wait (32)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds after which a request is given up (30)")
+    parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Open the index and the model, search once, and serve until interrupted."""
+    from math_hash.models.load import load_model
+    from math_hash.retrieval import open_index
+
+    try:
+        from math_hash.retrieval.server.app import make_app
+        from math_hash.retrieval.server.serve import serve
+    except ImportError as error:
+        raise InputError(f"serving needs `pip install 'math_hash[serve]'` ({error.name} is missing)") from error
+    if flags.images and not flags.images.is_dir():
+        raise InputError(f"--images {flags.images}: no such folder")
+    is_public = flags.host not in ("127.0.0.1", "localhost", "::1")
+    with open_index(flags.index, create=False) as index:
+        model = load_model(flags.model)
+        if flags.bits is not None:
+            model = model.with_bits(flags.bits)
+        app = make_app(
+            index, model, flags.images, token=flags.token, is_public=is_public, max_bytes=flags.max_bytes,
+            max_pixels=flags.max_pixels, queue=flags.queue, seconds=flags.timeout,
+        )  # fmt: skip
+        # compiled code and lazily loaded weights are ready before the first request comes
+        index.search(model.encode_text(["the first search loads what the others find loaded"]), 1)
+        print(f"{len(index)} rows of {index.uri}: http://{flags.host}:{flags.port}/   (Ctrl-C ends it)", flush=True)
+        serve(app, flags.host, flags.port)
