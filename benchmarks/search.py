@@ -1,10 +1,11 @@
-"""Exact search of the embedded index beside FAISS's exact binary index, in one process.
+"""Exact search of the embedded index compared with FAISS's exact binary index, in one process.
 
     python benchmarks/search.py [--rows 1000000] [--queries 2000] [--folder DIR]
 
 Codes of 64 bits, clustered (around 2,000 centres, each bit flipped with probability .08) and structureless; top 100.
-Printed are queries a second in batches and milliseconds of one query alone, the ratio to `faiss.IndexBinaryFlat` of the
-same distances, the part of the machine's read bandwidth that one query alone uses, and what adding and opening take.
+It prints the queries per second in batches and the milliseconds of one query alone, their ratios to
+`faiss.IndexBinaryFlat` for the same distances, the share of the machine's read bandwidth that one query alone uses, and
+the time of adding and opening.
 """
 
 import argparse
@@ -14,34 +15,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
+from timing import best
 
 from math_hash.retrieval import open_index
 
+Draw = Callable[[int], np.ndarray]  # n -> packed codes, uint8 (n, 8)
 
-def clustered(rng):
+
+def clustered(rng: np.random.Generator) -> Draw:
     centres = rng.integers(0, 256, (2000, 8), dtype=np.uint8)
     return lambda n: centres[rng.integers(0, 2000, n)] ^ np.packbits(rng.random((n, 64)) < 0.08, axis=1)
 
 
-def structureless(rng):
+def structureless(rng: np.random.Generator) -> Draw:
     return lambda n: rng.integers(0, 256, (n, 8), dtype=np.uint8)
 
 
-def draw(make, rows):
+def draw(make: Draw, rows: int) -> np.ndarray:
+    """Packed codes, drawn a million at a time."""
     return np.concatenate([make(min(10**6, rows - start)) for start in range(0, rows, 10**6)])
-
-
-def best(task, repeats):
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = task()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
 
 
 _MEMORY = """
@@ -60,18 +57,19 @@ print(held() - before)
 """
 
 
-def memory(path, warm):
-    """What a fresh process holds more after it opened an index and searched it, mapped files included, in bytes."""
+def memory(path: Path, warm: Path) -> int:
+    """The bytes that opening and searching an index adds to a fresh process, mapped files included."""
     done = subprocess.run([sys.executable, "-c", _MEMORY, path, warm], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
-def read_bandwidth():
+def read_bandwidth() -> float:
+    """Bytes per second that one thread reads."""
     block = np.ones(25_000_000)
     return block.nbytes / best(block.sum, 5)[0]
 
 
-def compare(kind, rows, asked, folder, bandwidth):
+def compare(kind: Callable[[np.random.Generator], Draw], rows: int, asked: int, folder: Path, bandwidth: float) -> None:
     """Print both engines' times for one kind of codes."""
     make = kind(np.random.default_rng(0))
     codes, queries = draw(make, rows), make(asked)
@@ -88,11 +86,11 @@ def compare(kind, rows, asked, folder, bandwidth):
     flat = faiss.IndexBinaryFlat(64)
     flat.add(codes)
     used = memory(path, folder / "warm") / codes.nbytes
-    ours, found = best(lambda: index.search(queries, 100), 3)
+    ours, neighbors = best(lambda: index.search(queries, 100), 3)
     alone, _ = best(lambda: [index.search(queries[i : i + 1], 100) for i in range(100)], 3)
     theirs, (distances, _) = best(lambda: flat.search(queries, 100), 2)
     theirs_alone, _ = best(lambda: [flat.search(queries[i : i + 1], 100) for i in range(100)], 2)
-    same = all((mine.distances == row).all() for mine, row in zip(found, distances, strict=True))
+    same = all((mine.distances == row).all() for mine, row in zip(neighbors, distances, strict=True))
     rate = codes.nbytes / (alone / 100)
     print(
         f"\n{kind.__name__}: added and saved in {added:.1f} s, opened in {opened:.2f} s, memory {used:.1f} times the "
@@ -105,17 +103,17 @@ def compare(kind, rows, asked, folder, bandwidth):
     index.close()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10**6, help="codes in the index (1000000)")
-    parser.add_argument("--queries", type=int, default=2000, help="queries in a batch (2000)")
-    parser.add_argument("--folder", type=Path, help="where the index is written (a temporary folder)")
+    parser.add_argument("--queries", type=int, default=2000, help="queries per batch (2000)")
+    parser.add_argument("--folder", type=Path, help="where the index is written (default: a temporary folder)")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp())
-    faiss.omp_set_num_threads(os.cpu_count())
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     bandwidth = read_bandwidth()
     print(f"{arguments.rows} codes of 64 bits, {os.cpu_count()} threads, one thread reads {bandwidth / 1e9:.1f} GB/s")
-    with open_index(folder / "warm", 64) as index:  # compiled code is loaded, or made
+    with open_index(folder / "warm", 64) as index:  # loads the compiled code, or compiles it
         index.add(range(100_000), np.zeros((100_000, 8), np.uint8))
         index.search(np.zeros((9, 8), np.uint8), 100)
         index.search(np.zeros((1, 8), np.uint8), 100)

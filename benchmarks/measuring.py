@@ -1,0 +1,72 @@
+"""Time, memory and the rate of matrix products, on the GPU where there is one and on the CPU otherwise."""
+
+import ctypes
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import timing
+import torch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best(task: Callable[[], object], repeats: int) -> float:
+    """The least seconds of `repeats` runs, until the GPU has finished."""
+
+    def finished() -> None:
+        task()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    return timing.best(finished, repeats)[0]
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP per second of this machine's matrix product."""
+    a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
+    a @ b
+    return 2 * size**3 / best(lambda: a @ b, 8)
+
+
+def reset_peak_memory() -> None:
+    """Return free memory to the system, and measure this process's peak from here on (Linux)."""
+    gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> float:
+    """The largest memory of this process, or of its tensors on the GPU, in GB."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM"))
+
+
+class LiveMemory:
+    """The most memory allocated at one time while the block runs, in GB; gaps of the heap do not count (glibc)."""
+
+    def __enter__(self) -> "LiveMemory":
+        self.most, self.ended = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        kind = type("mallinfo2", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in names]})
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        mallinfo2.restype = kind
+        while not self.ended.wait(0.02):
+            heap = mallinfo2()
+            self.most = max(self.most, (heap.uordblks + heap.hblkhd) / 1e9)
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.thread.join()
