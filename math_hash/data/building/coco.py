@@ -10,7 +10,7 @@ From all_imgs.txt, all_txts.txt, all_labels.txt and labels_annotation.txt:
 
 Training and validation pictures are joined and ordered by their number, so that 2014 and 2017 give the same rows:
 123,287, of which the 122,218 with one of the 80 labels are kept. `caption.mat` gets one of a picture's captions, the
-manifest keeps all of them; `--draw-captions` of the training draws another one in each epoch.
+manifest keeps all of them; training with `--draw-captions` draws another one in each epoch.
 """
 
 import argparse
