@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_tiny_dataset
-from test_training import ROOT, exported, metrics, run_folder
+from training.runs import ROOT, exported, metrics, run_folder
 
 from math_hash.cli import main_py
 from math_hash.data import read_dataset, write_mat
@@ -179,8 +179,8 @@ def test_a_full_disk_while_saving_leaves_the_last_state_whole(tiny_flags, tmp_pa
 def test_a_checkpoint_that_cannot_be_written_does_not_harm_the_older_one(tmp_path):
     code = """
 import resource, signal, sys, torch
-from math_hash.training.run_folder import RunFolder
-run = RunFolder(sys.argv[1])
+from math_hash.training.run_folder import Run
+run = Run(sys.argv[1])
 run.save_checkpoint({"epoch": 1, "value": torch.ones(1000)})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -6,14 +6,13 @@ import zipfile
 import pytest
 import torch
 from conftest import TINY, tiny_clip
+from encoders.plain_text_tower import TEXTS, plain_text_tower
 from safetensors.torch import save_file
 
 from math_hash import InputError
 from math_hash.data import Needs
 from math_hash.encoders import ClipEncoder, encoder_from_openai, open_encoder
 from math_hash.encoders.state_dict import read_state_dict
-
-TEXTS = ["two dogs on a beach", "", "a much longer text " * 20, "!!! wow !"]
 
 
 def archive(model):
@@ -75,24 +74,6 @@ def test_every_token_is_normed_and_projected():
     assert torch.allclose(features.pooled, expected[:, 0], atol=1e-5)
     assert features.padding is None
     assert features.content_mask() is None
-
-
-def plain_text_tower(model, ids):
-    """One text at a time, one token as a query at a time: attends to earlier tokens that are no padding."""
-    rows = []
-    for row in ids:
-        length, end = len(row), int(row.argmax())
-        x = model.token_embedding(row) + model.positional_embedding[:length]
-        allowed = torch.tensor([[key <= query and key <= end for key in range(length)] for query in range(length)])
-        for block in model.transformer.resblocks:
-            normed = block.ln_1(x)
-            q, k, v = (normed @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).chunk(3, dim=-1)
-            weights = (q @ k.T / q.shape[-1] ** 0.5).masked_fill(~allowed, float("-inf")).softmax(-1)
-            x = x + block.attn.out_proj(weights @ v)
-            inner = block.mlp.c_fc(block.ln_2(x))
-            x = x + block.mlp.c_proj(inner * torch.sigmoid(1.702 * inner))
-        rows.append(model.ln_final(x) @ model.text_projection)
-    return torch.stack(rows)
 
 
 def test_texts_are_encoded_as_a_plain_transcription_does_padding_included():

@@ -4,50 +4,25 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEVICES
+from methods.plain_local_head import per_token_per_bit
 from torch.autograd import gradcheck
 
 from math_hash.encoders import Features
-from math_hash.methods.math import MATH, LocalHead, Stream, fuse_label, positions
+from math_hash.methods.layers import fuse_with_batch, fuse_with_tokens, positions
+from math_hash.methods.math import MATH, LocalHead, Stream
 from math_hash.methods.objectives import info_nce, pairwise_likelihood, shared_label
-
-
-def identity(value):
-    return value
+from math_hash.training.distributed import gather_tree
 
 
 def random_features(b, length, d, lengths=None, seed=0):
     generator = torch.Generator().manual_seed(seed)
     padding = None if lengths is None else torch.arange(length) >= torch.tensor(lengths)[:, None]
     tokens = torch.randn(b, length, d, generator=generator)
-    return Features(tokens, torch.randn(b, d, generator=generator), padding)
+    pooled = torch.randn(b, d, generator=generator)
+    return Features(tokens, pooled, padding, batch=pooled)
 
 
-def per_token_per_bit(head, tokens, content):
-    """h_local of each sample and each bit by loops, with attention written out."""
-    d, heads = tokens.shape[-1], max(tokens.shape[-1] // 64, 1)
-    place = np.arange(tokens.shape[1])[:, None]
-    rate = 10000.0 ** (-np.arange(0, d, 2) / d)
-    table = np.zeros((tokens.shape[1], d))
-    table[:, 0::2], table[:, 1::2] = np.sin(place * rate), np.cos(place * rate)
-    codes = []
-    for sample, keep in zip(tokens, content, strict=True):
-        x = sample + torch.from_numpy(table / np.sqrt(d)).to(sample)
-        for block in head.transformer.resblocks:
-            qkv = block.ln_1(x) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
-            q, k, v = (part.reshape(len(x), heads, -1).transpose(0, 1) for part in qkv.chunk(3, dim=-1))
-            scores = (q @ k.transpose(1, 2) / (d // heads) ** 0.5).masked_fill(~keep, float("-inf"))
-            x = x + block.attn.out_proj((scores.softmax(-1) @ v).transpose(0, 1).reshape(len(x), d))
-            inner = block.mlp.c_fc(block.ln_2(x))
-            x = x + block.mlp.c_proj(inner * torch.sigmoid(1.702 * inner))
-        bits = []
-        for weight, bias in zip(head.projection.weight, head.projection.bias, strict=True):
-            values = [(token * weight).sum() + bias for token, counts in zip(x, keep, strict=True) if counts]
-            bits.append(torch.tanh(sum(values) / len(values)))
-        codes.append(torch.stack(bits))
-    return torch.stack(codes)
-
-
-@pytest.mark.parametrize("rows", [5, 40])  # on the CPU, more than 32 are taken in parts
+@pytest.mark.parametrize("rows", [5, 40])  # on the CPU, more than 32 run in chunks
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("device", DEVICES)
 def test_local_head_equals_a_loop_over_tokens_and_bits(masked, device, rows):
@@ -85,7 +60,7 @@ def attend(query, values):
 def test_batch_fusion_attends_to_the_pooled_vectors_of_the_batch():
     image, text, label = (random_features(4, 3, 16, seed=s) for s in range(3))
     lab, img, txt = (f.pooled.numpy() for f in (label, image, text))
-    found = fuse_label(label, image, text, identity).numpy()
+    found = fuse_with_batch(label, image, text).numpy()
     assert np.allclose(found, lab + attend(lab, img) + attend(lab, txt), atol=1e-5)
 
 
@@ -95,17 +70,16 @@ def test_token_fusion_attends_to_its_own_unpadded_tokens():
         random_features(3, 6, 16, [6, 2, 4], 1),
         random_features(3, 2, 16, seed=2),
     )
-    found = fuse_label(label, image, text, None).numpy()
+    found = fuse_with_tokens(label, image, text).numpy()
     for row, length in enumerate([6, 2, 4]):
         lab = label.pooled[row].numpy()
         own = text.tokens[row, :length].numpy()
         assert np.allclose(found[row], lab + attend(lab, image.tokens[row].numpy()) + attend(lab, own), atol=1e-5)
-    alone = fuse_label(
+    alone = fuse_with_tokens(
         *(
             Features(f.tokens[:1], f.pooled[:1], None if f.padding is None else f.padding[:1])
             for f in (label, image, text)
-        ),
-        None,
+        )
     )
     assert np.allclose(alone.numpy(), found[:1], atol=1e-5)
 
@@ -216,7 +190,7 @@ def test_codes_of_images_and_texts_need_nothing_else(fusion):
         random_features(4, 5, 64, [2, 3, 2, 5], 2),
     )
     with torch.no_grad():
-        outputs = head({"image": image, "text": text, "label": label}, torch.ones(4, 2), identity)
+        outputs = head.outputs({"image": image, "text": text, "label": label}, torch.ones(4, 2))
         assert torch.equal(outputs["image"].code, head.hash_image(image))
         assert torch.equal(outputs["text"].code, head.hash_text(text))
     assert head.hash_image(image).abs().max() < 1
@@ -230,7 +204,7 @@ def test_no_nan_at_128_bits_in_low_precision(precision):
     with torch.autocast("cpu", dtype=precision):
         streams = dict(zip(head.streams, features, strict=True))
         labels = torch.randint(0, 2, (8, 4))
-        outputs = head(streams, labels, lambda value: value.float())
+        outputs = gather_tree(head.outputs(streams, labels), 8)
     loss = sum(head.loss_terms(outputs, head.bank_codes(outputs), labels, torch.arange(8)).values())
     loss.backward()
     assert torch.isfinite(loss)

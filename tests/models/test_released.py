@@ -4,45 +4,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_clip
+from encoders.plain_text_tower import TEXTS, plain_text_tower
+from methods.plain_local_head import per_token_per_bit
+from models.released_weights import BITS, WIDTH, released_state
 from PIL import Image
-from test_encoder import TEXTS, plain_text_tower
-from test_math import per_token_per_bit
 
 import math_hash
 from math_hash import InputError
 from math_hash.methods.math import LocalHead
 
-K, D = 20, 64
-
-
-def released_state(clip, seed=0):
-    """A checkpoint with the names and shapes that the release saves, random values."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return 0.2 * torch.randn(*shape, generator=generator)
-
-    state = {f"clip.{name}": value for name, value in clip.state_dict().items()}
-    shared = {"common_concept_embedding.weight": draw(K, D)}
-    for n in range(2):
-        shared |= {f"mlp.mlps.{n}.0.weight": draw(4 * D, D), f"mlp.mlps.{n}.0.bias": draw(4 * D)}
-        shared |= {f"mlp.mlps.{n}.3.weight": draw(D, 4 * D), f"mlp.mlps.{n}.3.bias": draw(D)}
-        shared |= {f"mlp.lns.{n}.weight": 1 + draw(D), f"mlp.lns.{n}.bias": draw(D)}
-    for stream in "itl":
-        state |= {f"hash.gcl_{stream}.{name}": value for name, value in shared.items()}
-        own = {"position.pe": draw(64, 1, D)}
-        for n in range(2):
-            block = f"transformer.resblocks.{n}."
-            own |= {block + "attn.in_proj_weight": draw(3 * D, D), block + "attn.in_proj_bias": draw(3 * D)}
-            own |= {block + "attn.out_proj.weight": draw(D, D), block + "attn.out_proj.bias": draw(D)}
-            own |= {block + f"ln_{i}.weight": 1 + draw(D) for i in (1, 2)}
-            own |= {block + f"ln_{i}.bias": draw(D) for i in (1, 2)}
-            own |= {block + "mlp.c_fc.weight": draw(4 * D, D), block + "mlp.c_fc.bias": draw(4 * D)}
-            own |= {block + "mlp.c_proj.weight": draw(D, 4 * D), block + "mlp.c_proj.bias": draw(D)}
-        for bit in range(K):
-            own |= {f"hashing.fc_list.{bit}.weight": draw(1, D), f"hashing.fc_list.{bit}.bias": draw(1)}
-        state |= {f"hash.lct_{stream}.{name}": value for name, value in own.items()}
-    return state
+K, D = BITS, WIDTH
 
 
 def plain_code(state, letter, tokens, pooled):

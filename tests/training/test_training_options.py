@@ -7,23 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from training.double_precision import recorded_training
+from training.runs import losses
 
 from math_hash.cli import main_py
 from math_hash.config import Config
 from math_hash.data import load_batches, read_dataset, split_rows
 from math_hash.data.pairs import to_device
 from math_hash.errors import InputError
-from math_hash.models.model import read_saved
+from math_hash.models.load import read_saved
 from math_hash.training import batch_size, loop
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.memory import memory_errors
-from math_hash.training.run_folder import RunFolder
+from math_hash.training.run_folder import Run
 from math_hash.training.setup import Data
-
-
-def losses(folder):
-    return [json.loads(line)["losses"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+from math_hash.training.step import TrainingStep
 
 
 def trained(tiny_flags, folder, *options):
@@ -31,12 +30,23 @@ def trained(tiny_flags, folder, *options):
     return losses(folder)
 
 
+def equal_in_double_precision(tiny_flags, tmp_path, option):
+    """Each step's terms and the first gradients do not change by an option; see `training.double_precision`."""
+    runs = []
+    for folder, options in (("plain", []), ("changed", [option])):
+        with recorded_training() as steps:
+            trained(tiny_flags, tmp_path / folder, *options)
+        runs.append(steps)
+    for one, other in zip(*runs, strict=True):
+        assert other["terms"] == pytest.approx(one["terms"], rel=1e-7)
+    for name, gradient in runs[0][0]["gradients"].items():
+        assert torch.allclose(gradient.to_dense(), runs[1][0]["gradients"][name].to_dense(), rtol=1e-7, atol=1e-12), (
+            name
+        )
+
+
 def test_gradient_checkpointing_leaves_the_losses_as_they_are(tiny_flags, tmp_path):
-    plain = trained(tiny_flags, tmp_path / "plain")
-    changed = trained(tiny_flags, tmp_path / "changed", "--gradient-checkpointing")
-    for one, other in zip(plain, changed, strict=True):
-        assert one.keys() == other.keys()
-        assert np.allclose([*one.values()], [*other.values()], rtol=1e-4)
+    equal_in_double_precision(tiny_flags, tmp_path, "--gradient-checkpointing")
 
 
 def test_cached_pictures_are_decoded_once_and_change_nothing(tiny_flags, tmp_path, monkeypatch):
@@ -83,10 +93,7 @@ def test_padding_of_a_whole_batch_is_left_out_where_it_changes_nothing(tiny_flag
 
 
 def test_compiled_blocks_leave_the_losses_as_they_are(tiny_flags, tmp_path, monkeypatch, capsys):
-    plain = trained(tiny_flags, tmp_path / "plain")
-    changed = trained(tiny_flags, tmp_path / "changed", "--compile")
-    for one, other in zip(plain, changed, strict=True):
-        assert np.allclose([*one.values()], [*other.values()], rtol=1e-4)
+    equal_in_double_precision(tiny_flags, tmp_path, "--compile")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
     torch._dynamo.reset()
@@ -100,7 +107,7 @@ def test_a_step_on_a_gpu_never_waits_for_it(tiny_flags, tmp_path):
     trained(tiny_flags, tmp_path / "run")
     model = read_saved(tmp_path / "run").cuda().train()
     labels = torch.randint(0, 2, (40, 4), dtype=torch.uint8)
-    step = loop.TrainingStep(model, CodeBank(model.head.streams, labels, 12, 0).cuda()).cuda()
+    step = TrainingStep(model, CodeBank(model.head.banks, labels, 12, 0).cuda()).cuda()
     texts = model.tokenize(["two dogs", "sky", "a much longer text", ""] * 2, 12)
     inputs = {"image": torch.randn(8, 3, 32, 32), "text": texts, "label_text": texts.flip(0), "label": labels[:8]}
     inputs, rows = to_device(inputs, torch.device("cuda")), torch.arange(8, device="cuda")
@@ -131,27 +138,27 @@ def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatc
     monkeypatch.setattr(batch_size, "STEPS", 2)
     measure, needed = batch_size._needed, {}
 
-    def measured(step, data, turn, rows, accelerator):
-        needed[rows] = measure(step, data, turn, rows, accelerator)
-        return needed[rows]
+    def measured(step, pairs, rows, turn, accelerator, overhead):
+        needed[len(rows)] = measure(step, pairs, rows, turn, accelerator, overhead)
+        return needed[len(rows)]
 
     monkeypatch.setattr(batch_size, "_needed", measured)
 
     def found(free):
         monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
         trained(tiny_flags, tmp_path / str(free), "--batch-size", "auto", "--epochs", "1")
-        size = RunFolder(tmp_path / str(free)).read_config()["batch_size"]
+        size = Run(tmp_path / str(free)).read_config()["batch_size"]
         printed = capsys.readouterr().out
         assert f"batch size   {size} " in printed
         each = (needed[16] - needed[8]) / 8
-        assert f"{each / 1e6:.1f} MB a row" in printed
+        assert f"{each / 1e6:.1f} MB per row" in printed
         return size, each
 
     assert found(1e6)[0] == 1
     most, each = found(1e12)
     assert most == 31 // 2  # two steps an epoch
     fixed = batch_size._fixed(read_saved(tmp_path / str(1e12)))
-    sizes = [found((fixed + rows * each) / batch_size.SHARE)[0] for rows in (5.5, 10.5)]
+    sizes = [found((fixed + rows * each) / Config.memory_share)[0] for rows in (5.5, 10.5)]
     assert 1 <= sizes[0] <= 5
     assert sizes[1] == sizes[0] + 5
     assert main_py([*tiny_flags, "--pretrained", str(tmp_path / str(1e6)), "--batch-size", "auto"]) == 2
@@ -165,7 +172,7 @@ def test_too_little_memory_is_one_line_with_remedies(tiny_flags, tmp_path, monke
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    monkeypatch.setattr(loop.TrainingStep, "forward", full)
+    monkeypatch.setattr(TrainingStep, "forward", full)
     assert main_py(["--is-train", *tiny_flags, "--save-dir", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err.strip()
     for remedy in ("--batch-size", "--precision bf16", "--gradient-accumulation", "--gradient-checkpointing"):
