@@ -1,11 +1,10 @@
-"""Training on a collection of one's own: numbers that fit it, rows without labels or texts, several texts a row."""
+"""Training on one's own collection: a split that fits it, rows without labels or texts, several texts per row."""
 
 import json
 
 import numpy as np
 import pytest
 import scipy.io
-import torch
 from conftest import make_tiny_dataset
 
 import math_hash
@@ -13,7 +12,6 @@ from math_hash.cli import main
 from math_hash.config import make_config
 from math_hash.data import PairDataset, read_dataset, write_dataset
 from math_hash.data.images import ImageTransform
-from math_hash.methods.djsrh import joint_semantics
 
 
 @pytest.fixture
@@ -55,6 +53,7 @@ def test_the_manifest_gives_the_numbers_of_the_split(own):
     assert (config.query_num, config.train_num, config.val_num) == (9, 40, 8)
 
 
+@pytest.mark.slow
 def test_rows_without_labels_are_left_out(own, flags, tmp_path):
     labels = np.zeros((60, 3), np.uint8)
     labels[:50, 0], labels[30:50, 1] = 1, 1
@@ -69,6 +68,7 @@ def test_rows_without_labels_are_left_out(own, flags, tmp_path):
     assert "10 rows have no label" in (tmp_path / "run/train.log").read_text()
 
 
+@pytest.mark.slow
 def test_without_any_label_a_method_that_needs_none_is_trained(own, flags, tmp_path, capsys):
     own(labels=np.zeros((60, 0), np.uint8))
     assert main(["train", *flags, "--epochs", "8", "--clip-lr", "0.001"]) == 0
@@ -93,6 +93,7 @@ def test_neither_labels_nor_texts_is_one_clear_line(own, flags, capsys, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_several_texts_are_drawn_in_training_and_never_in_evaluation(own, flags, tmp_path, tiny_dataset):
     captions = [f"number {row}" for row in range(60)]
     texts = [[caption, f"{caption} again", f"{caption} once more"] for caption in captions]
@@ -109,7 +110,7 @@ def test_several_texts_are_drawn_in_training_and_never_in_evaluation(own, flags,
     ]
     lengths = [{epoch[row] for epoch in drawn} for row in range(60)]
     assert lengths[7] == {len(captions[7])}
-    assert all(len(found) == 3 for row, found in enumerate(lengths) if row != 7)
+    assert all(len(drawn_lengths) == 3 for row, drawn_lengths in enumerate(lengths) if row != 7)
     for other in (pairs, pairs.for_training(), pairs.with_streams(("text",))):
         assert [int(other[row]["text"][0]) for row in range(60)] == [len(caption) for caption in captions]
 
@@ -118,19 +119,3 @@ def test_several_texts_are_drawn_in_training_and_never_in_evaluation(own, flags,
         assert main(["train", *flags[:-1], str(tmp_path / name), *more]) == 0
         runs[name] = [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
     assert runs["drawn"] == runs["again"] != runs["plain"]
-
-
-def test_joint_semantics_equals_its_formula():
-    rng = np.random.default_rng(5)
-    image, text = rng.normal(size=(7, 5)), rng.normal(size=(7, 4))
-
-    def cosines(features):
-        centred = features - features.mean(axis=0)
-        return np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in centred] for a in centred])
-
-    S = 0.6 * cosines(image) + 0.4 * cosines(text)
-    expected = [
-        [0.6 * S[i, j] + 0.4 * sum(S[i, m] * S[j, m] for m in range(7)) / 7 for j in range(7)] for i in range(7)
-    ]
-    found = joint_semantics(torch.tensor(image), torch.tensor(text), 0.6, 0.4)
-    assert np.allclose(found, expected)

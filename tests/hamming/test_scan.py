@@ -1,0 +1,31 @@
+"""The scan over packed codes."""
+
+import numpy as np
+import pytest
+
+from math_hash.hamming import scan
+from math_hash.hamming.codes import hamming_distance, pack
+
+
+@pytest.mark.parametrize("k_bits", [1, 16, 64, 65, 200])
+def test_the_scan_equals_a_stable_sort(k_bits):
+    rng = np.random.default_rng(k_bits)
+    codes = pack(rng.random((5000, k_bits)) < rng.random(k_bits))
+    queries, dead = codes[rng.permutation(5000)[:40]], rng.random(5000) < 0.2
+    distances, planes = hamming_distance(queries, codes), scan.as_planes(codes)
+    for top_k in (1, 10, 700, 5000):
+        for some in (queries, queries[:1]):
+            rows, near = scan.nearest(some, planes, k_bits, top_k)
+            order = np.argsort(distances[: len(some)], axis=1, kind="stable")[:, :top_k]
+            assert (rows == order).all()
+            assert (near == np.take_along_axis(distances[: len(some)], order, axis=1)).all()
+    rows, _ = scan.nearest(queries, planes, k_bits, 5000, dead)
+    alive = np.flatnonzero(~dead)
+    for query in range(40):
+        order = alive[np.argsort(distances[query, alive], kind="stable")]
+        assert (rows[query, : len(alive)] == order).all()
+        assert (rows[query, len(alive) :] == -1).all()
+        for radius in (0, k_bits // 3, k_bits):
+            rows_within, near = scan.within(queries[query], planes, radius, dead)
+            assert (rows_within == order[distances[query, order] <= radius]).all()
+            assert (near == distances[query, rows_within]).all()

@@ -1,0 +1,58 @@
+"""Models that come from a hub and go there."""
+
+from pathlib import Path
+
+import pytest
+
+import math_hash
+from math_hash.errors import InputError
+from math_hash.models.hub import save_pretrained
+
+
+def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(trained_run, model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "own")
+    assert math_hash.load_model(tmp_path / "own").fingerprint == model.fingerprint
+    save_pretrained(model, tmp_path / "saved", "somebody/tiny")
+    card = (tmp_path / "saved/README.md").read_text()
+    assert f"| image->text | {model.results['mAP']['image->text']:.4f}" in card
+    assert 'load_model("somebody/tiny")' in card
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(tmp_path / "saved")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    back = math_hash.load_model("somebody/tiny")
+    assert back.fingerprint == model.fingerprint
+    assert back.results == model.results
+    assert asked[0][0] == "somebody/tiny"
+    assert not any(pattern.endswith((".bin", ".pt", ".pkl", "*")) for pattern in asked[0][1])
+
+
+def test_a_model_is_uploaded_with_its_card(model, monkeypatch):
+    uploaded = {}
+
+    class Api:
+        def __init__(self, token):
+            uploaded["token"] = token
+
+        def create_repo(self, name, private, exist_ok):
+            uploaded["private"] = private
+            return f"https://hub.example/{name}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded["files"] = sorted(path.name for path in Path(folder_path).iterdir())
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert model.push_to_hub("somebody/tiny", private=True, token="t") == "https://hub.example/somebody/tiny"
+    assert uploaded == {
+        "token": "t", "private": True, "files": ["README.md", "config.json", "model.safetensors", "results.json"],
+    }  # fmt: skip
+
+
+def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="no model of that name") as caught:
+        math_hash.load_model("nobody/nothing")
+    assert "\n" not in str(caught.value)

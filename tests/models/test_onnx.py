@@ -1,0 +1,36 @@
+"""Models as ONNX files."""
+
+import numpy as np
+import pytest
+
+import math_hash
+from math_hash.cli import main
+from math_hash.data import read_dataset
+from math_hash.errors import InputError
+from math_hash.models.onnx import OnnxModel, export_onnx
+from math_hash.retrieval import open_index
+from math_hash.retrieval.encode import encode_collection
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    assert main(["export", str(trained_run), "--format", "onnx", "--output", str(tmp_path / "m")]) == 0
+    exported = math_hash.load_model(tmp_path / "m")
+    assert isinstance(exported, OnnxModel)
+    assert exported.fingerprint == model.fingerprint
+    data = read_dataset(tiny_dataset)
+    paths, texts = [data.image_path(row) for row in range(60)], data.captions
+    for name, items in (("encode_image", paths), ("encode_text", texts)):
+        wanted = getattr(model, name)(items, output="continuous", batch_size=9)
+        given = getattr(exported, name)(items, output="continuous", batch_size=17)
+        assert np.abs(wanted - given).max() < 1e-4
+        assert (getattr(model, name)(items) == getattr(exported, name)(items)).all()
+    encode_collection(exported, tiny_dataset, tmp_path / "c", num_workers=0, progress=False)
+    with open_index(tmp_path / "i", 16, exported.fingerprint) as index:
+        index.require_model(model.fingerprint, model.k_bits)
+    (tmp_path / "m/image.onnx").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="has changed"):
+        math_hash.load_model(tmp_path / "m")
+    with pytest.raises(InputError, match="is there already"):
+        export_onnx(model, tmp_path / "m")

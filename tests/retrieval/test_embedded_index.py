@@ -1,0 +1,155 @@
+"""The embedded engine: it survives kills and damage, and keeps up with other processes."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from math_hash.errors import InputError
+from math_hash.hamming.codes import hamming_distance, pack
+from math_hash.retrieval import open_index
+
+
+def random_codes(rows, k_bits, seed=0):
+    return pack(np.random.default_rng(seed).random((rows, k_bits)) < 0.5)
+
+
+def test_ties_are_in_order_of_insertion_across_saves(tmp_path):
+    with open_index(tmp_path / "i", 8) as index:
+        for start in range(0, 90, 30):
+            index.add(range(start, start + 30), np.zeros((30, 1), np.uint8))
+            assert index.search(np.zeros((1, 1), np.uint8), 90)[0].ids.tolist() == list(range(start + 30))
+            if start == 30:
+                index.save()
+        index.delete([0, 31, 89])
+        wanted = [i for i in range(90) if i not in (0, 31, 89)]
+        for _ in range(2):
+            assert index.search(np.zeros((1, 1), np.uint8), 90)[0].ids.tolist() == wanted
+            assert index.search_radius(np.zeros((1, 1), np.uint8), 0)[0].ids.tolist() == wanted
+            index.save()
+
+
+def test_rows_that_another_process_adds_are_searched(tmp_path):
+    codes = random_codes(20, 16)
+    with open_index(tmp_path / "i", 16) as one, open_index(tmp_path / "i") as other:
+        one.add(range(10), codes[:10])
+        assert len(other) == 10
+        other.add(range(10, 20), codes[10:])
+        other.save()
+        one.delete([0])
+        other.save()
+        assert len(one) == len(other) == 19
+        assert sorted(one.search(codes[:1], 20)[0].ids.tolist()) == list(range(1, 20))
+
+
+def test_a_changed_byte_is_noticed(tmp_path):
+    codes = random_codes(500, 64)
+    with open_index(tmp_path / "i", 64) as index:
+        index.add(range(500), codes)
+        index.save()
+        wanted = index.search(codes[:5], 20)
+    for name in ("codes.npy", "ids.npy", "rows.npy", "manifest.json"):
+        path = next((tmp_path / "i").glob(f"snapshot-*/{name}"))
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:])
+        with pytest.warns(UserWarning, match="damaged"):
+            index = open_index(tmp_path / "i")
+        for neighbors, right in zip(index.search(codes[:5], 20), wanted, strict=True):
+            assert (neighbors.ids == right.ids).all()
+        index.close()
+        path.write_bytes(whole)
+    database = sqlite3.connect(tmp_path / "i/rows.sqlite")
+    database.execute("UPDATE rows SET code = ? WHERE id = 7", (b"12345678",))
+    database.commit()
+    database.close()
+    with open_index(tmp_path / "i") as index, pytest.raises(InputError, match="id 7 is damaged"):
+        index.rows([7])
+
+
+def test_an_unusable_folder_is_one_line(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/rows.sqlite").write_bytes(b"no database" * 100)
+    for name, message in (("other", "is no index"), ("broken", "cannot be opened"), ("i?engine=x", "engine=x")):
+        with pytest.raises(InputError, match=message):
+            open_index(f"{tmp_path}/{name}", 16)
+    with pytest.raises(InputError, match="unknown option"):
+        open_index(f"{tmp_path}/i?nprobes=3", 16)
+    assert not (tmp_path / "i").exists()
+
+
+def test_approximate_search_reports_its_recall(tmp_path):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    centres = random_codes(40, 64)
+    codes = centres[rng.integers(0, 40, 4000)] ^ pack(rng.random((4000, 64)) < 0.05)
+    with open_index(f"{tmp_path}/i?engine=ivf&nlist=40&nprobe=4", 64) as index:
+        index.add(range(4000), codes)
+        index.save()
+        assert 0.9 < index.recall <= 1
+        exact = np.sort(hamming_distance(codes[:50], codes), axis=1)[:, :10]
+        results = index.search(codes[:50], 10)
+        right = sum((n.distances <= e[-1]).sum() for n, e in zip(results, exact, strict=True))
+        assert right / 500 > 0.9
+        index.delete([0])
+        index.add([9999], codes[:1])  # searched exactly until it is saved
+        assert index.search(codes[:1], 1)[0].ids.tolist() == [9999]
+        assert 0 not in index.search(codes[:1], 100)[0].ids
+    with open_index(f"{tmp_path}/i") as index:
+        assert index.recall is None
+        assert index.search(codes[1:2], 10)[0].distances.tolist() == exact[1].tolist()
+
+
+_WRITER = """
+import sys, numpy as np
+from math_hash.retrieval import open_index
+index, number = open_index(sys.argv[1], 32), int(sys.argv[2])
+while True:
+    ids = range(number * 100, number * 100 + 100)
+    index.add(ids, np.random.default_rng(number).integers(0, 256, (100, 4), dtype=np.uint8), [{"n": i} for i in ids])
+    print("added", number, flush=True)
+    if number % 3 == 1:
+        index.delete(ids[:50])
+        print("deleted", number, flush=True)
+    if number % 4 == 2:
+        index.save()
+        print("saved", number, flush=True)
+    number += 1
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_holds_what_was_acknowledged(tmp_path):
+    """Ten kills while it adds, deletes and saves: whole batches only, and all that were acknowledged."""
+    rng, number, added, deleted = np.random.default_rng(0), 0, set(), set()
+    for _ in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path / "i"), str(number)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "NUMBA_NUM_THREADS": "1"},
+        )  # fmt: skip
+        lines = [process.stdout.readline()]  # it works by now
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        lines += process.communicate()[0].splitlines()
+        for what, batch in (line.split() for line in lines if line.strip()):
+            (deleted if what == "deleted" else added).add(int(batch))
+        with open_index(tmp_path / "i") as index:
+            for batch in range(max(added) + 2):
+                rows = index.rows(range(batch * 100, batch * 100 + 100))
+                there = [row is not None for row in rows]
+                if batch in added and batch not in deleted:
+                    assert all(there[50:])
+                    assert all(there[:50]) or not any(there[:50])
+                else:
+                    assert all(there) or not any(there[:50])
+                codes = np.random.default_rng(batch).integers(0, 256, (100, 4), dtype=np.uint8)
+                assert all((row[0] == code).all() for row, code in zip(rows, codes, strict=True) if row)
+                number = max(number, batch + 1 if any(there) else 0)
+            assert len(index.search(codes[:1], 10**6)[0]) == len(index)
+    assert len(added) > 10

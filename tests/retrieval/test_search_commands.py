@@ -1,0 +1,110 @@
+"""From codes to an index and a search, on the command line."""
+
+import json
+
+import numpy as np
+
+import math_hash
+from math_hash.cli import main
+from math_hash.hamming.codes import unpack
+from math_hash.retrieval.codes_folder import CodesFolder
+
+
+def command(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_index_and_search_from_the_shell(trained_run, model, tiny_dataset, tmp_path, capsys):
+    codes, index = tmp_path / "c", tmp_path / "i"
+    assert command("encode", trained_run, tiny_dataset, "--output", codes, "--continuous") == 0
+    assert command("index", codes, "--to", index) == 0
+    capsys.readouterr()
+    assert command("search", index, "--model", trained_run, "--text", "red", "--top", 5, "--json") == 0
+    results = json.loads(capsys.readouterr().out)
+    distances = np.bitwise_count(CodesFolder.open(codes).codes ^ model.encode_text(["red"])).sum(axis=1)
+    assert [result["distance"] for result in results] == np.sort(distances)[:5].tolist()
+    assert [result["id"] for result in results] == [f"{row}.png" for row in np.argsort(distances, kind="stable")[:5]]
+    picture = tiny_dataset / "7.png"
+    assert (
+        command("search", index, "--model", trained_run, "--image", picture, "--radius", 0, "--filter", "label=red")
+        == 0
+    )
+    table = capsys.readouterr().out
+    assert all("red" in line for line in table.splitlines()[1:])
+    sheet = tmp_path / "results.html"
+    arguments = ["search", index, "--model", trained_run, "--text", "<red>", "--images", tiny_dataset, "--html", sheet]
+    assert command(*arguments, "--top", 4) == 0
+    assert sheet.read_text().count("data:image/jpeg") == 4
+    assert "<h1>&lt;red&gt;" in sheet.read_text()
+    assert (
+        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 7, "--json") == 0
+    )
+    capsys.readouterr()
+    assert (
+        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 60, "--json") == 0
+    )
+    reranked = [result["id"] for result in json.loads(capsys.readouterr().out)]
+    query = model.encode_text(["red"], output="continuous")[0]
+    kept = np.array(CodesFolder.open(codes).continuous, np.float32)
+    order = np.argsort(-(kept @ query / np.linalg.norm(kept, axis=1)), kind="stable")
+    cosine = (kept @ query / np.linalg.norm(kept, axis=1))[order]
+    places = [int(name.removesuffix(".png")) for name in reranked]
+    assert np.allclose((kept @ query / np.linalg.norm(kept, axis=1))[places], cosine, atol=1e-6)
+
+
+def test_fewer_bits_without_retraining(trained_run, model, tiny_dataset, tmp_path, capsys):
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "all") == 0
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "few", "--bits", 5) == 0
+    everything, few = CodesFolder.open(tmp_path / "all"), CodesFolder.open(tmp_path / "few")
+    chosen = unpack(everything.codes, 16)[:, model.bit_order[:5]]
+    assert (unpack(few.codes, 5) == chosen).all()
+    cut = everything.with_bits(5)
+    assert (cut.codes == few.codes).all()
+    assert cut.config["model"] == few.config["model"]
+    assert command("index", tmp_path / "all", "--to", tmp_path / "i", "--bits", 5) == 0
+    assert command("search", tmp_path / "i", "--model", trained_run, "--text", "red", "--bits", 5) == 0
+    assert command("search", tmp_path / "i", "--model", trained_run, "--text", "red") == 2
+    assert command("index", tmp_path / "all", "--to", tmp_path / "j", "--bits", 17) == 2
+    assert "17" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(trained_run, tiny_dataset, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("name,picture\na,b\n")
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "c") == 0
+    assert command("index", tmp_path / "c", "--to", tmp_path / "i") == 0
+    broken = tmp_path / "c2"
+    assert command("encode", trained_run, tiny_dataset, "--output", broken, "--modality", "text") == 0
+    content = (broken / "codes.npy").read_bytes()
+    (broken / "codes.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    capsys.readouterr()
+    for arguments, message in (
+        (["encode", trained_run, tmp_path / "none", "--output", tmp_path / "x"], "not there"),
+        (["encode", trained_run, tmp_path / "empty", "--output", tmp_path / "x"], "holds no pictures"),
+        (["encode", trained_run, tmp_path / "table.csv", "--output", tmp_path / "x"], "--image-column"),
+        (["encode", tmp_path / "none", tiny_dataset, "--output", tmp_path / "x"], "no such model"),
+        (["encode", trained_run, tiny_dataset, "--output", tmp_path / "c"], "is there already"),
+        (["index", tmp_path / "none", "--to", tmp_path / "x"], "no codes are there"),
+        (["index", broken, "--to", tmp_path / "x"], "has changed"),
+        (["index", tmp_path / "c", "--to", tmp_path / "i"], "already"),
+        (["search", tmp_path / "none", "--model", trained_run, "--text", "x"], "no index is there"),
+        (["search", tmp_path / "i", "--model", trained_run, "--image", tmp_path / "none.jpg"], "no such picture"),
+        (["search", tmp_path / "i", "--model", trained_run, "--text", "x", "--filter", "label"], "NAME=VALUE"),
+        (["serve", tmp_path / "i", "--model", trained_run, "--host", "0.0.0.0"], "needs --token"),
+        (["serve", tmp_path / "i", "--model", trained_run, "--images", tmp_path / "none"], "no such folder"),
+    ):
+        assert command(*arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_models_codes_are_refused(trained_run, model, tiny_dataset, tmp_path, capsys):
+    assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "c") == 0
+    assert command("index", tmp_path / "c", "--to", tmp_path / "i") == 0
+    other = math_hash.load_model(trained_run)
+    other.head.load_state_dict({name: value + 0.01 for name, value in other.head.state_dict().items()})
+    other.save(tmp_path / "other")
+    assert command("search", tmp_path / "i", "--model", tmp_path / "other", "--text", "x") == 2
+    assert "another model" in capsys.readouterr().err
