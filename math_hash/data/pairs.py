@@ -1,8 +1,8 @@
-"""Image-text pairs as PyTorch reads them: one item a row, batches by lists of rows."""
+"""Image-text pairs as PyTorch reads them: one item per row, batches by lists of rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,13 @@ from math_hash.errors import InputError
 STREAMS = ("image", "text", "label")
 
 
+class PixelCache(Protocol):
+    """A cache of resized pictures."""
+
+    def pixels(self, row: int, train: bool, make: Callable[[], Tensor]) -> Tensor:
+        """A row's picture, uint8 (3, resolution, resolution): from the cache, or from `make`, and then kept."""
+
+
 class PairDataset(Dataset):
     """Rows of a dataset as the encoder takes them.
 
@@ -31,7 +38,7 @@ class PairDataset(Dataset):
         max_words: length of the token ids.
         train: use the transform's form for training.
         needs: what a method uses; without `padding`, tokens that are padding in a whole batch are left out of it.
-        image_cache: keeps resized pictures; its `pixels(row, train, make)` gives them.
+        image_cache: keeps resized pictures; None: each is decoded whenever it is read.
     """
 
     def __init__(
@@ -42,11 +49,13 @@ class PairDataset(Dataset):
         max_words: int,
         train: bool = False,
         needs: Needs = EVERYTHING,
-        image_cache: Any = None,
+        image_cache: PixelCache | None = None,
     ):
         self.image_cache = image_cache
         self.folder, self.transform, self.train, self.needs = folder, transform, train, needs
-        self.tokenize, self.max_words, self.draw, self.streams = tokenize, max_words, None, STREAMS
+        self.tokenize, self.max_words = tokenize, max_words
+        self.draw: tuple[int, ...] | None = None
+        self.streams: tuple[str, ...] = STREAMS
         self.text_ids = tokenize(folder.captions, max_words)
         self.label_text_ids = tokenize(folder.label_texts, max_words)
 
@@ -55,10 +64,11 @@ class PairDataset(Dataset):
         return self._changed(streams=streams)
 
     def for_training(self, streams: tuple[str, ...] = STREAMS, draw: tuple[int, ...] | None = None) -> "PairDataset":
-        """As `with_streams`, pictures in the form for training.
+        """As `with_streams`, with pictures in the form for training.
 
         Args:
-            draw: numbers that decide which one of a row's texts is taken; None: the one in `caption.mat`.
+            streams: some of "image", "text" and "label".
+            draw: numbers that decide which one of a row's texts is used; None: the one in `caption.mat`.
         """
         return self._changed(streams=streams, train=True, draw=draw)
 
@@ -71,7 +81,7 @@ class PairDataset(Dataset):
         return len(self.folder)
 
     def __getitem__(self, row: int) -> dict[str, Any] | InputError:
-        item = {"label": self.folder.labels[row], "index": row}
+        item: dict[str, Any] = {"label": self.folder.labels[row], "index": row}
         if "text" in self.streams:
             item["text"] = self._text(row)
         if "label" in self.streams:
@@ -92,15 +102,14 @@ class PairDataset(Dataset):
         return self.transform.normalized(pixels)
 
     def _text(self, row: int) -> Tensor:
-        texts = self.folder.texts[row] if self.draw is not None else ()
-        if len(texts) < 2:
+        if self.draw is None or len(texts := self.folder.texts[row]) < 2:
             return self.text_ids[row]
         drawn = np.random.default_rng([*self.draw, row]).integers(len(texts))
         return self.tokenize([texts[drawn]], self.max_words)[0]
 
 
 class FeaturePairDataset(Dataset):
-    """The rows of `PairDataset` with stored features in the place of pictures and token ids, read a batch at a time.
+    """The rows of `PairDataset` with stored features in place of pictures and token ids, read one batch at a time.
 
     Args:
         folder: the dataset.
@@ -109,7 +118,8 @@ class FeaturePairDataset(Dataset):
     """
 
     def __init__(self, folder: DatasetFolder, features: FeatureFolder, needs: Needs):
-        self.folder, self.features, self.needs, self.streams = folder, features, needs, STREAMS
+        self.folder, self.features, self.needs = folder, features, needs
+        self.streams: tuple[str, ...] = STREAMS
 
     def with_streams(self, streams: tuple[str, ...]) -> "FeaturePairDataset":
         """The same rows, of which a batch has only these of "image", "text" and "label"."""
@@ -117,7 +127,9 @@ class FeaturePairDataset(Dataset):
         other.streams = streams
         return other
 
-    def for_training(self, streams: tuple[str, ...] = STREAMS, draw: None = None) -> "FeaturePairDataset":
+    def for_training(
+        self, streams: tuple[str, ...] = STREAMS, draw: tuple[int, ...] | None = None
+    ) -> "FeaturePairDataset":
         """As `with_streams`: stored features have one form."""
         return self.with_streams(streams)
 
@@ -126,7 +138,7 @@ class FeaturePairDataset(Dataset):
 
     def __getitems__(self, rows: list[int]) -> dict[str, Any]:
         """A whole batch, as the data loader asks for it."""
-        batch = {"label": torch.from_numpy(self.folder.labels[rows]), "index": torch.tensor(rows)}
+        batch: dict[str, Any] = {"label": torch.from_numpy(self.folder.labels[rows]), "index": torch.tensor(rows)}
         for stream in self.streams:
             if stream != "label":
                 batch[stream] = self.features.batch(stream, rows, self.needs)
@@ -135,10 +147,19 @@ class FeaturePairDataset(Dataset):
         return batch
 
 
+Pairs: TypeAlias = PairDataset | FeaturePairDataset
+
+
 def load_batches(
     dataset: Dataset, batches: Sequence[np.ndarray], num_workers: int = 0, device: str | torch.device = "cpu"
 ) -> Iterator[dict[str, Any]]:
     """Yield one collated batch for each list of rows, in order, on `device`.
+
+    Args:
+        dataset: a `PairDataset` or `FeaturePairDataset`, or one with items of the same form.
+        batches: int64 arrays, the rows of each batch.
+        num_workers: processes that read rows; 0: this process reads them.
+        device: where the batches are to be.
 
     Raises:
         InputError: a picture of a batch cannot be read.
@@ -158,7 +179,7 @@ def load_batches(
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Move the tensors of a nested dictionary."""
+    """A nested dictionary, or a single tensor, with all tensors moved to `device`."""
     if isinstance(value, dict):
         return {name: to_device(item, device) for name, item in value.items()}
     return value.to(device, non_blocking=True)
