@@ -1,18 +1,18 @@
-"""The configuration of one run: flags, YAML files and presets become one checked dataclass.
+"""The configuration of one run: keywords, flags, YAML files and presets become one checked dataclass.
 
-A value comes from the first of these that names it: the command line, `--config FILE`, a preset, the protocol of that
-name or else the dataset's manifest, the default below. Presets are `math_hash/methods/presets/<dataset>.yaml` and,
-where stored features are used, `features.yaml`; their entry `methods` holds what differs by method. A
-run's folder holds the whole of it in `config.yaml`.
+A value comes from the first of these that names it: the command line or a keyword, `--config FILE`, a preset, the
+protocol of that name or else the dataset's manifest, the default below. Presets are YAML files in `methods/presets/`:
+one per method, with a section per setting (its authors' settings, ours on a dataset or on stored features);
+`datasets/<dataset>.yaml`, what a dataset needs with any method; and `features.yaml`, likewise for stored features.
+Options of a method are its own: `method_options` holds them, and this file knows none of them but the names that
+the MATH release gave to flags. A run's folder holds the whole configuration in `config.yaml`.
 """
 
-import argparse
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 
@@ -21,6 +21,11 @@ from math_hash.files import read_json
 from math_hash.protocols import PROTOCOLS
 
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
+# options of MATH's heads, and of methods that share them, which the MATH release names on the command line
+RELEASE_OPTIONS = (
+    "res_mlp_layers", "transformer_layers", "activation", "dropout", "fusion", "mask_padding",
+    "hyper_intra", "hyper_inter", "hyper_MSE", "hyper_quan", "hyper_contrast",
+)  # fmt: skip
 
 
 def option(
@@ -36,8 +41,10 @@ def option(
 
     words: names of some values.
     """
-    about = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
-    return field(default=default, metadata=about)
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -51,8 +58,11 @@ class Config:
     # the task
     is_train: bool = option(False, "train; without it, --pretrained is evaluated")
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
-    method: str = option("MATH", "the hash head and its objective")
-    method_options: str = option("", "options of the method's own, such as 'centered=true margin=0.1'")
+    method: str = option("MATH", "the hash head and its objective: a name, or package.module:Class")
+    method_options: dict[str, Any] = option({}, "options of the method's own: name -> value")
+    preset: str = option(
+        "ours", "settings where you give none: measured on held-out rows, or the method's authors'", ("ours", "authors")
+    )
     joint_update: bool = option(False, "update all streams in one step where the method does it in turn")
     k_bits: int = option(16, "length of the codes, in bits", minimum=1)
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")
@@ -90,25 +100,14 @@ class Config:
     cache_dir: str = option("./cache/features", "folder of what --freeze-encoder and --image-cache keep")
     image_cache: float = option(0, "keep up to so many GB of resized pictures: later epochs decode nothing", minimum=0)
 
-    # the heads
-    res_mlp_layers: int = option(2, "residual MLP blocks of the global head", minimum=0)
-    transformer_layers: int = option(2, "transformer blocks of the local heads", minimum=0)
-    activation: str = option("gelu", "activation of the global head's MLP", ("gelu", "relu"))
-    dropout: float = option(0.0, "dropout inside the global head's MLP")
-    fusion: str = option(
-        "batch", "a label attends to the whole batch (as released), or to its own tokens", ("batch", "token")
-    )
-    mask_padding: bool = option(True, "leave padding and end markers out of the local heads (released: no)")
-    hyper_intra: float = option(4, "weight of the intra-modal likelihood (alpha)", minimum=0)
-    hyper_inter: float = option(13, "weight of the inter-modal likelihood (beta)", minimum=0)
-    hyper_MSE: float = option(5, "weight of the global-to-local squared error (delta)", minimum=0, flag="--hyper-MSE")
-    hyper_quan: float = option(7, "weight of the quantization (gamma)", minimum=0)
-    hyper_contrast: float = option(57, "weight of the contrastive alignment (lambda)", minimum=0)
-
     # the optimizer
     epochs: int = option(30, "passes over the training rows", minimum=1)
     batch_size: int = option(
-        128, "rows a step, over all processes together; auto: as many as fit", minimum=0, words={"auto": 0}
+        128, "rows per step, over all processes together; auto: as many as fit", minimum=0, words={"auto": 0}
+    )
+    memory_share: float = option(0.85, "share of the free memory that --batch-size auto plans with", minimum=0)
+    memory_overhead: float = option(
+        1.6, "on a CPU, --batch-size auto expects a process to take this many times its tensors", minimum=1
     )
     gradient_accumulation: int = option(1, "steps whose gradients are averaged before the weights change", minimum=1)
     lr: float = option(0.001, "learning rate of the heads", minimum=0)
@@ -130,25 +129,13 @@ class Config:
         "rows at one distance: in database order, mean over all orders, relevant ones first, or last",
         ("index", "expected", "optimistic", "pessimistic"),
     )
+    tracker: list[str] = option(["tensorboard"], "where losses and mAP are logged", ("tensorboard", "wandb", "mlflow"))
     result_name: str = option("RESULT_MATH_FLICKR", "folder of the results")
     save_dir: str = option("", "the run's folder (default: ./<result-name>/<dataset>_<k-bits>/<time>)")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for item in fields(self):
-            value, choices = getattr(self, item.name), item.metadata["choices"]
-            if isinstance(value, str) and value in item.metadata["words"]:
-                value = item.metadata["words"][value]
-                setattr(self, item.name, value)
-            kinds = (int, float) if item.type in ("float", float) else (item.type,)
-            if value is not None and isinstance(item.type, type) and type(value) not in kinds:
-                raise InputError(f"{flag_of(item)}: {value!r} is not of type {item.type.__name__}")
-            if choices and value not in choices:
-                raise InputError(f"{flag_of(item)}: {value!r} is unknown; choose from {', '.join(choices)}")
-            minimum = item.metadata["minimum"]
-            if minimum is not None and value < minimum:
-                raise InputError(f"{flag_of(item)}: {value} is below {minimum}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout: {self.dropout} is outside [0, 1)")
+            self._check(item)
         if not 0 <= self.warmup_proportion < 1:
             raise InputError(f"--warmup-proportion: {self.warmup_proportion} is outside [0, 1)")
         if self.encoder and self.clip_path != DEFAULT_CLIP_PATH:
@@ -173,6 +160,25 @@ class Config:
                 "lower it or use --select-on test"
             )
 
+    def _check(self, item: Field) -> None:
+        value, choices = getattr(self, item.name), item.metadata["choices"]
+        if isinstance(value, str) and value in item.metadata["words"]:
+            value = item.metadata["words"][value]
+            setattr(self, item.name, value)
+        expected = get_origin(item.type) or item.type
+        if isinstance(value, tuple) and expected is list:
+            value = list(value)
+            setattr(self, item.name, value)
+        kinds = (int, float) if expected is float else (expected,)
+        if value is not None and isinstance(expected, type) and type(value) not in kinds:
+            raise InputError(f"{flag_of(item)}: {value!r} is not of type {expected.__name__}")
+        for one in value if isinstance(value, list) else [value]:
+            if choices and one not in choices:
+                raise InputError(f"{flag_of(item)}: {one!r} is unknown; choose from {', '.join(choices)}")
+        minimum = item.metadata["minimum"]
+        if minimum is not None and value < minimum:
+            raise InputError(f"{flag_of(item)}: {value} is below {minimum}")
+
     @property
     def held_out(self) -> int:
         """How many training rows are kept apart for validation."""
@@ -184,69 +190,64 @@ class Config:
         return Path(self.dataset_root) / self.dataset
 
 
-def flag_of(item) -> str:
+def flag_of(item: Field) -> str:
     """The command line's name of a field of `Config`."""
     return item.metadata["flag"] or f"--{item.name.replace('_', '-')}"
 
 
-def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Give `parser` one flag for each field of `Config` that is not in `without`, and `--config`."""
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
-    for item in fields(Config):
-        if item.name in without:
-            continue
-        default = "" if item.default in ("", None, False, True) else f" (default: {item.default})"
-        arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
-        if item.type is bool:
-            action = "store_true" if item.default is False else argparse.BooleanOptionalAction
-            parser.add_argument(flag_of(item), action=action, **arguments)
-        else:
-            kind = item.type if isinstance(item.type, type) else str
-            if words := item.metadata["words"]:
-                kind = partial(_number, words)
-            parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
+def make_config(given: Mapping[str, Any]) -> Config:
+    """Build the configuration from keywords or parsed flags, in which None means not given.
 
-
-def _number(words: Mapping[str, int], text: str) -> int:
-    try:
-        return words[text] if text in words else int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, nor {', '.join(words)}") from error
-
-
-def make_config(flags: dict[str, Any]) -> Config:
-    """Build the configuration from parsed flags, in which None means not given.
+    Args:
+        given: names of `Config`'s fields, and "config", a YAML file.
 
     Raises:
         InputError: an unknown key in a YAML file, or a value that `Config` refuses.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     from_file = read_yaml(given.pop("config")) if "config" in given else {}
-    dataset = given.get("dataset", from_file.get("dataset", "flickr25k"))
-    from_preset = _preset(dataset)
     chosen = {**from_file, **given}
-    if chosen.get("features") or chosen.get("freeze_encoder"):
-        from_preset.update(_preset("features"))
-    by_method = from_preset.pop("methods", {})
-    from_preset.update(by_method.get(chosen.get("method", Config.method), {}))
-    protocol = PROTOCOLS.get(dataset)
-    if protocol:
-        numbers = {"query_num": protocol.queries, "train_num": protocol.train}
-    else:
-        root = given.get("dataset_root", from_file.get("dataset_root", Config.dataset_root))
-        manifest = Path(root) / dataset / "manifest.json"
-        found = read_json(manifest).get("split", {}) if manifest.is_file() else {}
-        numbers = {name: found[name] for name in ("query_num", "train_num", "val_num") if name in found}
-    return Config(**{**numbers, **from_preset, **from_file, **given})
+    return Config(**_merged([_protocol_numbers(chosen), *_presets(chosen), from_file, given]))
+
+
+def _merged(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Later sources over earlier ones; options of the method one by one."""
+    merged: dict[str, Any] = {}
+    for source in sources:
+        options = {**merged.get("method_options", {}), **source.get("method_options", {})}
+        merged |= {**source, "method_options": options}
+    return merged
+
+
+def _protocol_numbers(chosen: Mapping[str, Any]) -> dict[str, int]:
+    dataset = chosen.get("dataset", Config.dataset)
+    if protocol := PROTOCOLS.get(dataset):
+        return {"query_num": protocol.queries, "train_num": protocol.train}
+    manifest = Path(chosen.get("dataset_root", Config.dataset_root)) / dataset / "manifest.json"
+    split = read_json(manifest).get("split", {}) if manifest.is_file() else {}
+    return {name: split[name] for name in ("query_num", "train_num", "val_num") if name in split}
+
+
+def _presets(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the presets say, the general ones first."""
+    dataset, method = chosen.get("dataset", Config.dataset), chosen.get("method", Config.method)
+    stored = bool(chosen.get("features") or chosen.get("freeze_encoder"))
+    of_dataset, of_method = _preset(f"datasets/{dataset}"), _preset(method)
+    if chosen.get("preset") == "authors":
+        return [of_dataset, of_method.get("authors", {})]
+    general = _preset("features") if stored else {}
+    return [of_dataset, general, of_method.get("features" if stored else dataset, {})]
 
 
 def _preset(name: str) -> dict[str, Any]:
+    if not all(part.isidentifier() for part in name.split("/")):
+        return {}
     preset = files("math_hash") / "methods" / "presets" / f"{name}.yaml"
     return yaml.safe_load(preset.read_text()) if preset.is_file() else {}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of options.
+    """Read a YAML file of options; names that are flags of the release's heads become options of the method.
 
     Raises:
         InputError: the file is missing, is not a mapping, or holds an unknown key.
@@ -259,11 +260,37 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"--config {path}: expected lines of the form 'name: value'")
     content.pop("environment", None)  # what a run's config.yaml adds
-    known = {item.name for item in fields(Config)}
+    known = {item.name for item in fields(Config)} | {*RELEASE_OPTIONS}
     unknown = sorted(set(content) - known)
     if unknown:
         raise InputError(f"--config {path}: unknown option {', '.join(map(str, unknown))}; see --help for the names")
-    return content
+    options = content.get("method_options") or {}
+    if isinstance(options, str):  # as earlier versions wrote it
+        options = dict(parse_setting(setting) for setting in options.split())
+    if not isinstance(options, dict):
+        raise InputError(f"--config {path}: method_options: {options!r}; expected a mapping, name: value")
+    released = {name: content.pop(name) for name in RELEASE_OPTIONS if name in content}
+    return {**content, "method_options": {**released, **options}}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """The name and the value of NAME=VALUE; the value is read as YAML: 0.2, true, word, [64, 128].
+
+    Raises:
+        InputError: there is no name, or the value is no YAML.
+
+    >>> parse_setting("widths=[64, 128]")
+    ('widths', [64, 128])
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.isidentifier():
+        raise InputError(f"--set {text}: expected NAME=VALUE, such as margin=0.2")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"--set {text}: {value!r} cannot be read; write a number, true, false, a word or [a, b]"
+        ) from error
 
 
 def as_yaml(config: Config) -> str:

@@ -13,6 +13,7 @@ class Needs:
         stages: pooled states of four depths of each tower.
         label_text: the names of an instance's labels, encoded as a third text.
         padding: tokens that no text of a batch has; without it, batches are cut to their longest text.
+        batch: the pooled vectors of a whole training batch, the rows of all processes, beside each process's own.
 
     Raises:
         TypeError: a value is not a bool, or there is no such need.
@@ -23,6 +24,7 @@ class Needs:
     stages: bool = False
     label_text: bool = False
     padding: bool = False
+    batch: bool = False
 
     def __post_init__(self) -> None:
         for item in fields(self):

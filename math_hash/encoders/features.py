@@ -20,12 +20,15 @@ class Features:
     padding: bool (b, length), True where a text has no token; None for images, which have no padding and no markers.
     stages: (b, 4, width) unprojected pooled states of four depths, early to late, `width` being the tower's own; None
         where they were not asked for.
+    batch: float (rows of the batch, d) pooled vectors of the whole training batch, over all processes; None where
+        they were not asked for, and outside training.
     """
 
     tokens: Tensor | None
     pooled: Tensor
     padding: Tensor | None = None
     stages: Tensor | None = None
+    batch: Tensor | None = None
 
     def content_mask(self) -> Tensor | None:
         """Bool (b, length), True at the tokens that carry content: neither padding nor the end marker.
@@ -35,26 +38,33 @@ class Features:
         if self.padding is None:
             return None
         end = (~self.padding).sum(dim=1, keepdim=True).sub(1).clamp(min=1)
-        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < end
+        return torch.arange(self.padding.shape[1], device=self.padding.device) < end
 
     @classmethod
-    def joined(cls, parts: Sequence["Features"], length: int) -> "Features":
+    def joined(cls, chunks: Sequence["Features"], length: int | None = None) -> "Features":
         """Those of several batches together; tokens are filled up with zeros, padding with True, to `length`."""
 
-        def together(name: str, dim: int | None = None, fill: float = 0) -> Tensor | None:
-            found = [getattr(part, name) for part in parts]
-            if found[0] is None:
-                return None
-            if dim is not None:
-                found = [F.pad(value, (0, 0) * dim + (0, length - value.shape[1]), value=fill) for value in found]
-            return torch.cat(found)
+        def together(values: Sequence[Tensor | None], dim: int | None = None, fill: float = 0) -> Tensor | None:
+            known = [value for value in values if value is not None]
+            if dim is not None and length is not None:
+                known = [F.pad(value, (0, 0) * dim + (0, length - value.shape[1]), value=fill) for value in known]
+            return torch.cat(known) if known else None
 
-        return cls(together("tokens", 1), together("pooled"), together("padding", 0, True), together("stages"))
+        return cls(
+            tokens=together([chunk.tokens for chunk in chunks], 1),
+            pooled=torch.cat([chunk.pooled for chunk in chunks]),
+            padding=together([chunk.padding for chunk in chunks], 0, True),
+            stages=together([chunk.stages for chunk in chunks]),
+        )
 
     def of_rows(self, rows: Tensor) -> "Features":
         """Those of these rows, int64 (m,), in this order."""
-        values = (self.tokens, self.pooled, self.padding, self.stages)
-        return Features(*(None if value is None else value[rows] for value in values))
+        return Features(
+            tokens=None if self.tokens is None else self.tokens[rows],
+            pooled=self.pooled[rows],
+            padding=None if self.padding is None else self.padding[rows],
+            stages=None if self.stages is None else self.stages[rows],
+        )
 
 
 def stored_features(

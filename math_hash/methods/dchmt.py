@@ -23,12 +23,13 @@ class DCHMT(PooledMethod):
         width: d, of the encoder's features.
         k_bits: k.
         inter, intra: weights of the terms between and within the modalities.
+        hidden: width of the heads' hidden layer.
     """
 
-    def __init__(self, width: int, k_bits: int, *, inter: float = 1.0, intra: float = 1.0):
+    def __init__(self, width: int, k_bits: int, *, inter: float = 1.0, intra: float = 1.0, hidden: int = 128):
         super().__init__(width, k_bits)
         self.inter, self.intra = inter, intra
-        self.heads = nn.ModuleDict({name: BinaryChoice(width, k_bits) for name in self.streams})
+        self.heads = nn.ModuleDict({name: BinaryChoice(width, k_bits, hidden) for name in self.streams})
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = shared_label(bank_labels[rows], bank_labels[rows])  # (b, b)
@@ -40,11 +41,13 @@ class DCHMT(PooledMethod):
 
 
 class BinaryChoice(nn.Module):
-    """Layer norm, d -> 128, ReLU, a two-way softmax a bit; the difference of its probabilities, (b, k) in (-1, 1)."""
+    """Layer norm, d -> hidden, ReLU, a two-way softmax per bit: the difference of its probabilities, (b, k)."""
 
-    def __init__(self, width: int, k_bits: int):
+    def __init__(self, width: int, k_bits: int, hidden: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 2 * k_bits))
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 2 * k_bits)
+        )
 
     def forward(self, pooled: Tensor) -> Tensor:
         chosen = torch.softmax(self.layers(pooled).unflatten(-1, (-1, 2)), dim=-1)

@@ -22,12 +22,13 @@ class DCMH(PooledMethod):
         width: d, of the encoder's features.
         k_bits: k.
         gamma, eta: weights of quantization and of bit balance.
+        hidden: width of the heads' hidden layer.
     """
 
     turns = (("image",), ("text",))
 
-    def __init__(self, width: int, k_bits: int, *, gamma: float = 0.1, eta: float = 0.1):
-        super().__init__(width, k_bits)
+    def __init__(self, width: int, k_bits: int, *, gamma: float = 0.1, eta: float = 0.1, hidden: int = 2048):
+        super().__init__(width, k_bits, hidden=hidden)
         self.gamma, self.eta = gamma, eta
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ ICCV 2019. How alike two instances are is read off the encoder's own features, b
 reconstruct it.
 
 Departures from the paper: the features are centred over the batch before their cosines are taken, since CLIP's vectors
-all lie in one narrow cone; the codes are tanh of a two-layer head a modality, without the growing factor inside tanh,
+all lie in one narrow cone; the codes are tanh of a two-layer head per modality, without the growing factor inside tanh,
 with a quantization term in its place; and a contrastive term between the codes of an image and of its own text is
 added, without which an encoder that was not trained on pairs learns little.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from math_hash.data import Needs
-from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus
+from math_hash.methods.method import Codes, PooledMethod, StreamFeatures, consensus
 from math_hash.methods.objectives import cosine, info_nce, quantization
 
 
@@ -30,18 +30,41 @@ class Outputs(NamedTuple):
 
 
 class DJSRH(PooledMethod):
-    """The objective, on a two-layer head a modality."""
+    """The objective, on a two-layer head per modality.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        beta, eta, mu: weight of the images' affinity, weight of the second-order affinity, and scale (section 4.1).
+        within: weight of the terms within a modality.
+        contrast, quan: weights of the terms that are not the paper's.
+        temperature: of the contrastive term.
+        hidden: width of the heads' hidden layer.
+    """
 
     needs = Needs(labels=False)
 
-    # the paper's section 4.1: weight of the images' affinity, of second-order affinity, scale, weight within a modality
-    beta, eta, mu, within = 0.6, 0.4, 1.5, 0.1
-    contrast, quan, temperature = 1.0, 0.1, 0.2  # of the terms that are not the paper's
+    def __init__(
+        self,
+        width: int,
+        k_bits: int,
+        *,
+        beta: float = 0.6,
+        eta: float = 0.4,
+        mu: float = 1.5,
+        within: float = 0.1,
+        contrast: float = 1.0,
+        quan: float = 0.1,
+        temperature: float = 0.2,
+        hidden: int = 2048,
+    ):
+        super().__init__(width, k_bits, hidden=hidden)
+        self.beta, self.eta, self.mu, self.within = beta, eta, mu, within
+        self.contrast, self.quan, self.temperature = contrast, quan, temperature
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Outputs:
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> Outputs:
         image, text = features["image"], features["text"]
-        parts = (image.pooled, text.pooled, self.hash_image(image), self.hash_text(text))
-        return Outputs(*map(gather, parts))
+        return Outputs(image.pooled, text.pooled, self.hash_image(image), self.hash_text(text))
 
     def bank_codes(self, outputs: Outputs) -> Codes:
         return {"image": outputs.image, "text": outputs.text}

@@ -24,10 +24,20 @@ class DSPH(PooledMethod):
         num_labels: c.
         margin: cosine to a proxy or row of other labels from which on a code is pushed away.
         repulsion: weight of the term between rows that share no label.
+        hidden: width of the heads' hidden layer.
     """
 
-    def __init__(self, width: int, k_bits: int, *, num_labels: int, margin: float = 0.2, repulsion: float = 1.0):
-        super().__init__(width, k_bits)
+    def __init__(
+        self,
+        width: int,
+        k_bits: int,
+        num_labels: int,
+        *,
+        margin: float = 0.2,
+        repulsion: float = 1.0,
+        hidden: int = 2048,
+    ):
+        super().__init__(width, k_bits, hidden=hidden)
         self.proxies = nn.Parameter(torch.randn(num_labels, k_bits))
         self.margin, self.repulsion = margin, repulsion
 

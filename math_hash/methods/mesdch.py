@@ -10,7 +10,8 @@ Departures from the release: a CLIP with a two-layer head a modality; terms are 
 import torch
 from torch import Tensor
 
-from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head
+from math_hash.methods.layers import hash_head
+from math_hash.methods.method import Codes, PooledMethod, consensus
 from math_hash.methods.objectives import cosine, quantization
 
 
@@ -24,6 +25,7 @@ class MESDCH(PooledMethod):
         own, quan: weights of the term within a stream and of quantization.
         label_image, label_text, modality_label: weights of the label stream's terms against the image and the text
             bank, and of an image's or text's term against the label bank.
+        hidden: width of the heads' hidden layer.
     """
 
     streams = ("image", "text", "label")
@@ -33,28 +35,23 @@ class MESDCH(PooledMethod):
         self,
         width: int,
         k_bits: int,
-        *,
         num_labels: int,
+        *,
         own: float = 1.9,
         quan: float = 0.9,
         label_image: float = 1.0,
         label_text: float = 0.3,
         modality_label: float = 1.0,
+        hidden: int = 2048,
     ):
-        super().__init__(width, k_bits)
-        self.heads["label"] = hash_head(num_labels, k_bits)
+        super().__init__(width, k_bits, hidden=hidden)
+        self.heads["label"] = hash_head(num_labels, k_bits, hidden)
         self.own, self.quan = own, quan
         self.against = {
             "label": {"image": label_image, "text": label_text},
             "image": {"label": modality_label},
             "text": {"label": modality_label},
         }
-
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Codes:
-        outputs = super().forward(features, labels, gather)
-        if "label" in features:
-            outputs["label"] = gather(self.heads["label"](labels.float()))
-        return outputs
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         C = cosine(bank_labels, bank_labels[rows])  # (n, b)

@@ -1,85 +1,144 @@
-"""What a hash method is to the rest of the package."""
+"""What a hash method is to the rest of the package.
 
-from collections.abc import Callable
-from typing import Any
+A method is a class of one file. It is found by its name among the package's own methods or among those that installed
+packages register (entry-point group `math_hash.methods`), or as `package.module:Class`; see `methods/registry.py`.
+`math_hash.testing.check_method` tries all of the contract on a class.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from math_hash.data import Needs
+from math_hash.data.needs import Needs
 from math_hash.encoders.features import Features
+from math_hash.methods.layers import hash_head
 from math_hash.methods.objectives import sign
 
-# joins a batch's rows from all processes, with gradients: (b_local, ...) -> (b, ...)
-Gather = Callable[[Tensor], Tensor]
-Codes = dict[str, Tensor]
-StreamFeatures = dict[str, Features | None]
+Codes: TypeAlias = dict[str, Tensor]
+StreamFeatures: TypeAlias = dict[str, Features]
+ParameterGroup: TypeAlias = dict[str, Any]
 
 
-class Method(nn.Module):
-    """A hash head on an encoder's features, and its objective.
-
-    A method's constructor takes `width` and `k_bits`, and what else it wants as keywords: options of `Config` by their
-    names, `num_labels` (c), `stage_widths` (of the image and the text tower), and options of its own with defaults.
+@dataclass(frozen=True)
+class TrainingSet:
+    """What `Method.prepare` is given of all n training rows.
 
     Attributes:
-        streams: names of its code banks.
-        turns: streams whose parameters learn together; an epoch passes over the training rows once a turn.
-        needs: what it uses of "labels" (0/1 rows), "tokens", "stages" (of four depths), "label_text" (the names of an
-            instance's labels, encoded as a text), "padding" (tokens that no text of a batch has).
-        is_trained: False for methods that are fitted to pooled vectors instead (see `methods/training_free.py`).
+        image: float32 (n, d), pooled vectors of the encoder as training starts.
+        text: float32 (n, d), likewise.
+        labels: 0/1 (n, c).
+    """
+
+    image: Tensor
+    text: Tensor
+    labels: Tensor
+
+
+class Method(nn.Module, ABC):
+    """A hash head on an encoder's features, and its objective.
+
+    The constructor takes `width` (d, of the encoder's pooled vectors and tokens) and `k_bits`; where it asks for them
+    by these names, also `num_labels` (c) and `stage_widths` (of the image and the text tower's states). What follows
+    `*` are the method's own options: keywords with types and defaults, which `--set name=value` changes, and which
+    are saved with the model.
+
+    Attributes:
+        streams: names of what the method hashes.
+        turns: streams whose parameters learn together; in an epoch, each turn passes over all training rows.
+        needs: what is read and computed for it.
+        trained_by_gradient: False for a method that is fitted once to the training rows' vectors, by `fit`.
         k_bits: k.
     """
 
     streams: tuple[str, ...] = ("image", "text")
     turns: tuple[tuple[str, ...], ...] = (("image", "text"),)
     needs: Needs = Needs()
-    is_trained: bool = True
+    trained_by_gradient: bool = True
     k_bits: int
 
+    @abstractmethod
     def hash_image(self, image: Features) -> Tensor:
         """Continuous codes (b, k) in (-1, 1) of images alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hash_text(self, text: Features) -> Tensor:
         """Continuous codes (b, k) in (-1, 1) of texts alone."""
-        raise NotImplementedError
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Any:
-        """Whatever the objective needs of a training batch, each tensor gathered to all of the batch's b rows.
+    @property
+    def banks(self) -> tuple[str, ...]:
+        """Names of its code banks, (n_train, k) each; "image" and "text" are among them, bits are ranked by these."""
+        return self.streams
+
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> Any:
+        """Whatever the objective needs of this process's rows of a training batch.
 
         Args:
-            features: of each stream in this turn; None for "label" where its text is not among `needs`.
-            labels: 0/1 (b_local, c), of this process's rows.
+            features: of each stream in this turn. Those of "label" are of the labels' names, encoded as a text; where
+                `needs` has no `label_text`, its pooled vectors are the 0/1 rows (b_local, c) themselves.
+            labels: 0/1 (b_local, c).
+
+        Returns:
+            Dictionaries, lists and (named) tuples of tensors (b_local, ...). The loop gathers each tensor to the b
+            rows of the whole batch before the next methods see them.
         """
         raise NotImplementedError
 
     def bank_codes(self, outputs: Any) -> Codes:
-        """The codes that go into the banks: stream -> (b, k)."""
+        """The codes that go into the banks: bank -> (b, k), of any of `banks`."""
         raise NotImplementedError
 
     def loss_terms(self, outputs: Any, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of the objective; their sum is minimised.
+        """The weighted terms of the objective; their sum is minimized.
 
         Args:
-            outputs: what `forward` returned.
-            bank: stream -> (n, k), the latest codes of the training rows, the batch's included; constant.
+            outputs: what `outputs` returned, gathered.
+            bank: bank -> (n, k), the latest codes of the training rows, including the batch's; constant.
             bank_labels: 0/1 (n, c).
-            rows: int64 (b,), places of the batch's rows in the bank.
+            rows: int64 (b,), positions of the batch's rows in the bank.
         """
+        raise NotImplementedError
+
+    def prepare(self, training: TrainingSet) -> None:
+        """Called before training and again before a run is resumed, where a method overrides it.
+
+        What it sets has to be a function of its input; what is to be saved with the model is registered by the
+        constructor.
+        """
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Called at the start of each epoch, 1 to `epochs`."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Parameters that learn otherwise than the rest, in the form of `torch.optim`'s parameter groups.
+
+        Each has "params"; "optimizer" is a class of `torch.optim` that takes the group's other entries (lr, momentum,
+        ...) and keeps this rate throughout. Without "optimizer", the group is one of BertAdam, with its schedule.
+        """
+        return []
+
+    def fit(self, image: Tensor, text: Tensor, seed: int) -> None:
+        """Set the parameters from the pooled vectors, float32 (n, d), of the training rows; instead of training."""
         raise NotImplementedError
 
 
 class PooledMethod(Method):
-    """A two-layer head a modality on the pooled vectors, as the CNN-era methods have; the codes are all it outputs.
+    """A two-layer head per modality on the pooled vectors, as the CNN-era methods have; its outputs are the codes.
 
     A subclass gives `loss_terms`. Its `outputs` are stream -> (b, k), of the streams in this turn.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        hidden: width of the hidden layer.
     """
 
-    def __init__(self, width: int, k_bits: int):
+    def __init__(self, width: int, k_bits: int, *, hidden: int = 2048):
         super().__init__()
         self.k_bits = k_bits
-        self.heads = nn.ModuleDict({name: hash_head(width, k_bits) for name in ("image", "text")})
+        self.heads = nn.ModuleDict({name: hash_head(width, k_bits, hidden) for name in ("image", "text")})
 
     def hash_image(self, image: Features) -> Tensor:
         return self.heads["image"](image.pooled)
@@ -87,21 +146,15 @@ class PooledMethod(Method):
     def hash_text(self, text: Features) -> Tensor:
         return self.heads["text"](text.pooled)
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Codes:
-        return {name: gather(self.heads[name](features[name].pooled)) for name in features if name != "label"}
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> Any:
+        return {name: self.heads[name](stream.pooled) for name, stream in features.items()}
 
-    def bank_codes(self, outputs: Codes) -> Codes:
+    def bank_codes(self, outputs: Any) -> Codes:
         return outputs
 
 
-def hash_head(width: int, k_bits: int, hidden: int = 2048) -> nn.Sequential:
-    """Two layers from a vector (b, width) of any scale to codes (b, k) in (-1, 1)."""
-    layers = nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, k_bits), nn.Tanh()
-    return nn.Sequential(*layers)
-
-
 def consensus(bank: Codes, rows: Tensor) -> Tensor:
-    """B: the sign of the sum of some rows' latest codes over all streams, -1/+1 (b, k)."""
+    """B: the sign of the sum of some rows' latest codes over all banks, -1/+1 (b, k)."""
     return sign(torch.stack([codes[rows] for codes in bank.values()]).sum(dim=0))
 
 

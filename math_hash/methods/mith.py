@@ -10,7 +10,7 @@ Shares the global head and the positions with MATH, whose predecessor it is. Dep
 means over pairs, as in MATH, with MITH's released weights relative to each other.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from open_clip.transformer import QuickGELU, Transformer
@@ -20,9 +20,17 @@ from torch.nn import functional as F
 from math_hash.data import Needs
 from math_hash.encoders.blocks import run_blocks
 from math_hash.encoders.features import Features
-from math_hash.methods.math import GlobalHead, Stream, positions
-from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, other
-from math_hash.methods.objectives import info_nce, pairwise_likelihood, quantization, shared_label, sign, squared_error
+from math_hash.methods.layers import GlobalHead, positions
+from math_hash.methods.method import Codes, Method, StreamFeatures, other
+from math_hash.methods.objectives import (
+    info_nce,
+    pairwise_likelihood,
+    quantization,
+    shared_label,
+    sign,
+    squared_error,
+    total,
+)
 
 
 class Outputs(NamedTuple):
@@ -33,7 +41,10 @@ class Outputs(NamedTuple):
     h_local: Tensor
     concepts: Tensor
 
-    code = Stream.code  # of h_global and h_local, as in MATH
+    @property
+    def code(self) -> Tensor:
+        """Continuous code, (b, k)."""
+        return 0.5 * self.h_global + 0.5 * self.h_local
 
 
 class MITH(Method):
@@ -47,6 +58,7 @@ class MITH(Method):
         top_concepts: how many concepts a token speaks of.
         intra, inter, quan, contrast, concept_contrast, distill, teacher: weights of the terms; `concept_contrast` is
             relative to `contrast`, `teacher` weighs the distillation towards the global head relative to the other.
+        temperature: of both contrastive terms.
     """
 
     needs = Needs(tokens=True)
@@ -58,7 +70,7 @@ class MITH(Method):
         *,
         res_mlp_layers: int = 2,
         transformer_layers: int = 2,
-        activation: str = "gelu",
+        activation: Literal["gelu", "relu"] = "gelu",
         dropout: float = 0.0,
         top_concepts: int = 8,
         intra: float = 1.0,
@@ -68,10 +80,12 @@ class MITH(Method):
         concept_contrast: float = 0.01,
         distill: float = 1.0,
         teacher: float = 0.1,
+        temperature: float = 0.07,
     ):
         super().__init__()
         self.k_bits = k_bits
         self.weights = (intra, inter, quan, contrast, concept_contrast, distill, teacher)
+        self.temperature = temperature
         self.global_head = GlobalHead(width, k_bits, res_mlp_layers, activation, dropout)
         self.local_heads = nn.ModuleDict(
             {name: ConceptHead(width, k_bits, transformer_layers, top_concepts) for name in self.streams}
@@ -83,11 +97,11 @@ class MITH(Method):
     def hash_text(self, text: Features) -> Tensor:
         return self._stream("text", text).code
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> dict[str, Outputs]:
-        return {name: Outputs(*map(gather, self._stream(name, features[name]))) for name in self.streams}
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> dict[str, Outputs]:
+        return {name: self._stream(name, stream) for name, stream in features.items()}
 
     def bank_codes(self, outputs: dict[str, Outputs]) -> Codes:
-        return {name: found.h_global for name, found in outputs.items()}
+        return {name: stream.h_global for name, stream in outputs.items()}
 
     def loss_terms(
         self, outputs: dict[str, Outputs], bank: Codes, bank_labels: Tensor, rows: Tensor
@@ -97,13 +111,13 @@ class MITH(Method):
         image, text = outputs["image"], outputs["text"]
         B = sign(image.h_global.detach() + text.h_global.detach())
         return {
-            "intra": intra * sum(pairwise_likelihood(bank[m], outputs[m].h_local, S) for m in self.streams),
-            "inter": inter * sum(pairwise_likelihood(bank[other(m)], outputs[m].h_global, S) for m in self.streams),
-            "quan": quan * sum(quantization(m.code, B) for m in outputs.values()),
-            "contrast": contrast * info_nce(image.refined, text.refined),
-            "concepts": contrast * concept_contrast * concept_info_nce(image.concepts, text.concepts),
+            "intra": intra * total(pairwise_likelihood(bank[m], outputs[m].h_local, S) for m in self.streams),
+            "inter": inter * total(pairwise_likelihood(bank[other(m)], outputs[m].h_global, S) for m in self.streams),
+            "quan": quan * total(quantization(m.code, B) for m in outputs.values()),
+            "contrast": contrast * info_nce(image.refined, text.refined, self.temperature),
+            "concepts": contrast * concept_contrast * concept_info_nce(image.concepts, text.concepts, self.temperature),
             "distill": distill
-            * sum(
+            * total(
                 squared_error(m.h_local, m.h_global.detach()) + teacher * squared_error(m.h_global, m.h_local.detach())
                 for m in outputs.values()
             ),
@@ -135,7 +149,7 @@ class ConceptHead(nn.Module):
             content: bool (b, length), True at the tokens that count; None: all.
         """
         concepts = concept_weights(spoken, content, self.top_concepts) @ tokens
-        states, _ = run_blocks(self.transformer, concepts + positions(*concepts.shape[1:], concepts))
+        states, _ = run_blocks(self.transformer, concepts + positions(concepts.shape[1], concepts.shape[2], concepts))
         return torch.tanh((states * self.weight).sum(dim=-1) + self.bias), concepts
 
 

@@ -22,6 +22,7 @@ class MLSPH(PooledMethod):
         k_bits: k.
         centered: target 2 J - 1 instead of 2 J.
         intra, quan, scale: weights of the intra-modal and the quantization term, and of all of them.
+        hidden: width of the heads' hidden layer.
     """
 
     turns = (("image",), ("text",))
@@ -35,8 +36,9 @@ class MLSPH(PooledMethod):
         intra: float = 1.4,
         quan: float = 0.1,
         scale: float = 10.0,
+        hidden: int = 2048,
     ):
-        super().__init__(width, k_bits)
+        super().__init__(width, k_bits, hidden=hidden)
         self.centered, self.intra, self.quan, self.scale = centered, intra, quan, scale
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:

@@ -15,9 +15,14 @@ import torch
 from torch import Tensor
 
 from math_hash.data import Needs
-from math_hash.methods.math import fuse_label
-from math_hash.methods.method import Codes, Gather, PooledMethod, StreamFeatures, consensus, hash_head, other
-from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
+from math_hash.methods.layers import fuse_with_batch, hash_head
+from math_hash.methods.method import Codes, PooledMethod, StreamFeatures, consensus, other
+from math_hash.methods.objectives import (
+    pairwise_likelihood,
+    quantization,
+    shared_label,
+    total,
+)
 
 
 class MMACH(PooledMethod):
@@ -28,22 +33,31 @@ class MMACH(PooledMethod):
         k_bits: k.
         triplet, quan: weights of the triplet loss and of quantization.
         margin: of the triplet loss, in [0, 1].
+        hidden: width of the heads' hidden layer.
     """
 
     streams = ("image", "text", "label")
     turns = (streams,)
-    needs = Needs(label_text=True)
+    needs = Needs(label_text=True, batch=True)
 
-    def __init__(self, width: int, k_bits: int, *, triplet: float = 1.0, quan: float = 0.1, margin: float = 0.2):
-        super().__init__(width, k_bits)
-        self.heads["label"] = hash_head(width, k_bits)
+    def __init__(
+        self,
+        width: int,
+        k_bits: int,
+        *,
+        triplet: float = 1.0,
+        quan: float = 0.1,
+        margin: float = 0.2,
+        hidden: int = 2048,
+    ):
+        super().__init__(width, k_bits, hidden=hidden)
+        self.heads["label"] = hash_head(width, k_bits, hidden)
         self.triplet, self.quan, self.margin = triplet, quan, margin
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> Codes:
-        outputs = super().forward(features, labels, gather)
-        fused = fuse_label(features["label"], features["image"], features["text"], gather)
-        outputs["label"] = gather(self.heads["label"](fused))
-        return outputs
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> Codes:
+        image, text, label = (features[name] for name in self.streams)
+        pooled = {"image": image.pooled, "text": text.pooled, "label": fuse_with_batch(label, image, text)}
+        return {name: self.heads[name](vectors) for name, vectors in pooled.items()}
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         labels = bank_labels[rows]
@@ -51,13 +65,13 @@ class MMACH(PooledMethod):
         B = consensus(bank, rows)
         return {
             "label": pairwise_likelihood(bank["label"], outputs["label"], S),
-            "supervision": sum(pairwise_likelihood(bank["label"], outputs[name], S) for name in ("image", "text")),
+            "supervision": total(pairwise_likelihood(bank["label"], outputs[name], S) for name in ("image", "text")),
             "triplet": self.triplet
-            * sum(
+            * total(
                 multi_label_triplet(outputs[name], outputs[other(name)], labels, self.margin)
                 for name in ("image", "text")
             ),
-            "quan": self.quan * sum(quantization(h, B) for h in outputs.values()),
+            "quan": self.quan * total(quantization(h, B) for h in outputs.values()),
         }
 
 

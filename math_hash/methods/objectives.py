@@ -3,9 +3,14 @@
 Notation: b rows of a batch, n rows of a code bank, k bits, d the width of continuous features.
 """
 
+from collections.abc import Iterable
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from math_hash.methods.recompute import recomputed
 
 
 def shared_label(labels: Tensor, others: Tensor) -> Tensor:
@@ -42,6 +47,7 @@ def cosine(vectors: Tensor, others: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1) @ F.normalize(others.float(), dim=-1).T
 
 
+@recomputed
 def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor, scale: float = 1.0) -> Tensor:
     """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T / scale) / 2.
 
@@ -89,3 +95,8 @@ def info_nce(features: Tensor, others: Tensor, temperature: float = 0.07) -> Ten
 def sign(codes: Tensor) -> Tensor:
     """-1/+1 by sign, zero counting as +1."""
     return torch.where(codes >= 0, 1.0, -1.0)
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of some terms, in their order."""
+    return reduce(torch.add, terms)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from math_hash.data import Needs
 from math_hash.encoders.features import Features
-from math_hash.methods.method import Codes, Gather, Method, StreamFeatures, consensus, hash_head, other
-from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label
+from math_hash.methods.layers import hash_head
+from math_hash.methods.method import Codes, Method, StreamFeatures, consensus, other
+from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label, total
 
 STAGES = 4
 
@@ -39,6 +40,7 @@ class SCAHN(Method):
         k_bits: k.
         stage_widths: of the image and the text tower's states.
         inter, intra, halves, quan: weights of the terms.
+        hidden: width of the heads' hidden layer.
     """
 
     needs = Needs(stages=True)
@@ -47,18 +49,19 @@ class SCAHN(Method):
         self,
         width: int,
         k_bits: int,
-        *,
         stage_widths: tuple[int, int],
+        *,
         inter: float = 1.0,
         intra: float = 1.0,
         halves: float = 0.01,
         quan: float = 2.0,
+        hidden: int = 2048,
     ):
         super().__init__()
         self.k_bits = k_bits
         self.inter, self.intra, self.halves, self.quan = inter, intra, halves, quan
         self.heads = nn.ModuleDict(
-            {name: StageHead(size, k_bits) for name, size in zip(self.streams, stage_widths, strict=True)}
+            {name: StageHead(size, k_bits, hidden) for name, size in zip(self.streams, stage_widths, strict=True)}
         )
 
     def hash_image(self, image: Features) -> Tensor:
@@ -67,11 +70,11 @@ class SCAHN(Method):
     def hash_text(self, text: Features) -> Tensor:
         return self.heads["text"](text.stages).fused
 
-    def forward(self, features: StreamFeatures, labels: Tensor, gather: Gather) -> dict[str, Outputs]:
-        return {name: Outputs(*map(gather, self.heads[name](features[name].stages))) for name in features}
+    def outputs(self, features: StreamFeatures, labels: Tensor) -> dict[str, Outputs]:
+        return {name: self.heads[name](stream.stages) for name, stream in features.items()}
 
     def bank_codes(self, outputs: dict[str, Outputs]) -> Codes:
-        return {name: found.fused for name, found in outputs.items()}
+        return {name: stream.fused for name, stream in outputs.items()}
 
     def loss_terms(
         self, outputs: dict[str, Outputs], bank: Codes, bank_labels: Tensor, rows: Tensor
@@ -81,23 +84,29 @@ class SCAHN(Method):
         half = len(rows) // 2
         within = shared_label(bank_labels[rows[:half]], bank_labels[rows[half:]])
         scale = self.k_bits / 32
-        terms = {"inter": 0.0, "intra": 0.0, "halves": 0.0, "quan": 0.0}
-        for name, found in outputs.items():
-            for h in (*found.stages.unbind(dim=1), found.fused):
-                terms["inter"] += self.inter * pairwise_likelihood(bank[other(name)], h, S, scale)
-                terms["intra"] += self.intra * pairwise_likelihood(bank[name], h, S, scale)
+        inter, intra, halves, quan = [], [], [], []
+        for name, stream in outputs.items():
+            for h in (*stream.stages.unbind(dim=1), stream.fused):
+                inter.append(pairwise_likelihood(bank[other(name)], h, S, scale))
+                intra.append(pairwise_likelihood(bank[name], h, S, scale))
                 if half:
-                    terms["halves"] += self.halves * pairwise_likelihood(h[:half], h[half:], within, scale)
-            terms["quan"] += self.quan * quantization(found.fused, B)
-        return {name: term for name, term in terms.items() if isinstance(term, Tensor)}
+                    halves.append(pairwise_likelihood(h[:half], h[half:], within, scale))
+            quan.append(quantization(stream.fused, B))
+        weighted = {
+            "inter": (self.inter, inter),
+            "intra": (self.intra, intra),
+            "halves": (self.halves, halves),
+            "quan": (self.quan, quan),
+        }
+        return {name: total(weight * term for term in terms) for name, (weight, terms) in weighted.items() if terms}
 
 
 class StageHead(nn.Module):
-    """A two-layer head a stage; attention (4, k), drawn around 1/4, weights the four for each bit."""
+    """A two-layer head per stage; attention (4, k), drawn around 1/4, weights the four for each bit."""
 
-    def __init__(self, width: int, k_bits: int):
+    def __init__(self, width: int, k_bits: int, hidden: int):
         super().__init__()
-        self.stages = nn.ModuleList(hash_head(width, k_bits) for _ in range(STAGES))
+        self.stages = nn.ModuleList(hash_head(width, k_bits, hidden) for _ in range(STAGES))
         self.attention = nn.Parameter(torch.normal(0.25, 0.01, (STAGES, k_bits)))
 
     def forward(self, states: Tensor) -> Outputs:

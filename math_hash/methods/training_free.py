@@ -26,7 +26,9 @@ class LSH(Method):
     """
 
     needs = Needs(labels=False)
-    is_trained = False
+    trained_by_gradient = False
+    means: Tensor
+    projection: Tensor
 
     def __init__(self, width: int, k_bits: int):
         super().__init__()
@@ -71,13 +73,23 @@ class PCA(LSH):
 
 
 class ITQ(PCA):
-    """Iterative quantization: the principal components, rotated in 50 iterations."""
+    """Iterative quantization: the principal components, rotated.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k.
+        iterations: of the rotation.
+    """
+
+    def __init__(self, width: int, k_bits: int, *, iterations: int = 50):
+        super().__init__(width, k_bits)
+        self.iterations = iterations
 
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         directions = super()._map(vectors, rng)
         V = vectors @ directions
         R = scipy.linalg.qr(rng.standard_normal((self.k_bits, self.k_bits)))[0]
-        for _ in range(50):
+        for _ in range(self.iterations):
             B = np.where(V @ R >= 0, 1.0, -1.0)
             S, _, S_hat = scipy.linalg.svd(B.T @ V)
             R = (S @ S_hat).T

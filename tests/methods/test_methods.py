@@ -6,24 +6,26 @@ import torch
 from numpy.linalg import norm
 
 from math_hash import InputError
-from math_hash.config import Config
 from math_hash.encoders import Features
-from math_hash.methods import METHODS, method_options
+from math_hash.methods import METHODS, complete_options
 from math_hash.methods.djsrh import Outputs as DjsrhOutputs
 from math_hash.methods.mith import Outputs as MithOutputs
 from math_hash.methods.mith import concept_weights
 from math_hash.methods.scahn import Outputs as ScahnOutputs
 from math_hash.models.bit_order import bit_significance_order
+from math_hash.training.distributed import gather_tree
 
 B_ROWS, N_ROWS, K, C, D = 6, 11, 5, 4, 64
 ROWS = np.array([3, 0, 7, 10, 5, 2])
-TRAINED = [name for name, method in METHODS.items() if method.is_trained]
+TRAINED = [name for name, method in METHODS.items() if method.trained_by_gradient]
 
 
-def build(name, k=K, config=None, **options):
+FACTS = {"num_labels": C, "stage_widths": (24, 20)}
+
+
+def build(name, k=K, **options):
     torch.manual_seed(0)
-    found = method_options(name, config or Config(), num_labels=C, stage_widths=(24, 20))
-    return METHODS[name](D, k, **{**found, **options})
+    return METHODS[name](D, k, **complete_options(name, options, FACTS))
 
 
 def label_rows(n=N_ROWS, seed=1):
@@ -42,7 +44,7 @@ def features_of(b, seed=2, tokens=7):
     def some(width, length=None):
         padding = None if length is None else torch.arange(tokens) >= length[:, None]
         draw = [torch.randn(*shape, generator=generator) for shape in ((b, tokens, D), (b, D), (b, 4, width))]
-        return Features(draw[0], draw[1], padding, draw[2])
+        return Features(draw[0], draw[1], padding, draw[2], batch=draw[1])
 
     lengths = torch.randint(2, tokens + 1, (b,), generator=generator)
     return {"image": some(24), "text": some(20, lengths), "label": some(20, lengths)}
@@ -306,7 +308,7 @@ def test_the_objective_and_its_gradient_equal_loops_over_pairs(name, turn):
 
 
 def test_mlsph_centered():
-    method = build("MLSPH", config=Config(method_options="centered=true"))
+    method = build("MLSPH", centered=True)
     rng = np.random.default_rng(9)
     bank = {stream: np.tanh(rng.normal(size=(N_ROWS, K))) for stream in method.streams}
     h = {"image": codes()}
@@ -333,7 +335,9 @@ def test_nothing_overflows_in_half_precision(name, precision):
     for turn in method.turns:
         with torch.autocast("cpu", dtype=precision):
             features = {stream: given[stream] for stream in turn}
-            outputs = method(features, labels[rows], lambda value: value.float())
+            if "label" in features and not method.needs.label_text:
+                features["label"] = Features(None, labels[rows].float())
+            outputs = gather_tree(method.outputs(features, labels[rows]), B_ROWS)
         for stream, value in method.bank_codes(outputs).items():
             bank[stream][rows] = value.detach()
         loss = sum(method.loss_terms(outputs, bank, labels, rows).values())
@@ -346,7 +350,7 @@ def test_nothing_overflows_in_half_precision(name, precision):
 @pytest.mark.parametrize("name", list(METHODS))
 def test_one_modality_is_hashed_alone_and_row_by_row(name):
     method, given = build(name), features_of(9)
-    if not method.is_trained:
+    if not method.trained_by_gradient:
         method.fit(torch.randn(50, D), torch.randn(50, D), seed=1)
     method.eval()
     for hash_one, features in ((method.hash_image, given["image"]), (method.hash_text, given["text"])):
@@ -422,18 +426,3 @@ def test_significant_bits_come_first_and_equal_the_plain_selection():
     assert found[:6] == chosen[:6]
     assert set(found[:3]) <= {4, 5, 6, 7}
     assert sorted(found) == list(range(10))
-
-
-def test_options_of_a_method():
-    assert method_options("MLSPH", Config(method_options="centered=true quan=0.5"))["quan"] == 0.5
-    assert method_options("DSPH", Config(), num_labels=7)["num_labels"] == 7
-    for name, given, facts, message in (
-        ("MLSPH", "gamma=1", {}, "MLSPH takes centered, intra, quan, scale"),
-        ("MLSPH", "quan=much", {}, "quan=much: expected a float"),
-        ("MLSPH", "centered=maybe", {}, "expected a bool"),
-        ("LSH", "a=1", {}, "LSH takes none"),
-        ("SCAHN", "", {"stage_widths": None}, "SCAHN: needs stage_widths"),
-        ("XYZ", "", {}, "choose from MATH, MITH"),
-    ):
-        with pytest.raises(InputError, match=message):
-            method_options(name, Config(method_options=given), **facts)
