@@ -1,9 +1,21 @@
-"""math_hash: deep cross-modal hashing on CLIP."""
+"""math_hash: deep cross-modal hashing on CLIP.
+
+    import math_hash
+
+    run = math_hash.train(dataset="demo", k_bits=16)
+    model = math_hash.load_model(run.path)
+    codes = model.encode_text(["two dogs on a beach"])
+"""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from math_hash.errors import InputError
+
+if TYPE_CHECKING:
+    from math_hash.models.load import load_model
+    from math_hash.training.api import evaluate, train
 
 # numba's OpenMP layer, when it starts, sets its number of threads for the whole process, PyTorch included: with all
 # cores, several processes that a launcher gave one thread each would fight for the same cores
@@ -15,13 +27,21 @@ try:
 except PackageNotFoundError:  # run from a source tree that was not installed
     __version__ = "0+source"
 
-__all__ = ["InputError", "load_model"]
+__all__ = ["InputError", "evaluate", "load_model", "train"]
 
 
-def __getattr__(name: str):
-    # PyTorch and open_clip take seconds to import; whoever wants the evaluation alone does not wait for them
+def __getattr__(name: str) -> Any:
+    # PyTorch and open_clip take seconds to import; whoever wants the metrics alone does not wait for them
     if name == "load_model":
         from math_hash.models.load import load_model
 
         return load_model
+    if name in ("train", "evaluate"):
+        from math_hash.training import api
+
+        return getattr(api, name)
     raise AttributeError(f"module 'math_hash' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from math_hash.data.feature_folder import FeatureFolder
 from math_hash.data.folder import DatasetFolder, read_dataset, write_dataset
 from math_hash.data.images import ImageTransform, TarMember, inspect_images, open_image
 from math_hash.data.needs import EVERYTHING, POOLED, Needs
-from math_hash.data.pairs import FeaturePairDataset, PairDataset, load_batches
+from math_hash.data.pairs import FeaturePairDataset, PairDataset, Pairs, load_batches
 from math_hash.data.split import Split, split_rows
 from math_hash.mat import read_labels, read_strings, write_mat
 
@@ -17,6 +17,7 @@ __all__ = [
     "ImageTransform",
     "Needs",
     "PairDataset",
+    "Pairs",
     "Split",
     "TarMember",
     "inspect_images",

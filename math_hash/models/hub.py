@@ -2,17 +2,30 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any, Protocol
 
 import huggingface_hub
 
 from math_hash.errors import InputError, one_line
 from math_hash.files import write_text
-from math_hash.models.model import CONFIG, RESULTS, WEIGHTS, CodeModel, HashModel
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS
+
+
+class Savable(Protocol):
+    """A model that writes itself to a folder, as `HashModel` does."""
+
+    method: str
+    k_bits: int
+    results: dict[str, Any] | None
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, configuration and results."""
+
 
 _FILES = [CONFIG, WEIGHTS, RESULTS, "image.onnx", "text.onnx"]
 
 
-def save_pretrained(model: HashModel, folder: str | Path, name: str = "") -> None:
+def save_pretrained(model: Savable, folder: str | Path, name: str = "") -> None:
     """Write a model and its card to a folder that `load_model` opens.
 
     Args:
@@ -25,7 +38,7 @@ def save_pretrained(model: HashModel, folder: str | Path, name: str = "") -> Non
     write_text(Path(folder) / "README.md", model_card(model, name or str(folder)))
 
 
-def push_to_hub(model: HashModel, name: str, private: bool = False, token: str | None = None) -> str:
+def push_to_hub(model: Savable, name: str, private: bool = False, token: str | None = None) -> str:
     """Upload a model and its card as the hub's `user/name`; it is made where it is not there. Returns its address.
 
     Raises:
@@ -57,7 +70,7 @@ def download(name: str) -> Path:
         ) from error
 
 
-def model_card(model: CodeModel, name: str) -> str:
+def model_card(model: Savable, name: str) -> str:
     """The card, in Markdown: how to use the model, its protocol, and its results."""
     results = model.results or {}
     lines = [

@@ -1,14 +1,19 @@
 """Opening a trained model, whatever form it was saved in."""
 
+import json
 import os
 import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
+from math_hash.encoders import ClipEncoder, PrecomputedEncoder
 from math_hash.errors import InputError
 from math_hash.files import read_json
-from math_hash.models.model import CONFIG, CodeModel, read_saved
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
+from math_hash.models.model import HashModel, ModelConfig
 from math_hash.models.released import read_released
 
 
@@ -21,21 +26,59 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> C
         device: where to put it; ONNX models run where onnxruntime can.
 
     Raises:
-        InputError: nothing is there, or it is damaged or of another kind.
+        InputError: nothing is there, it is damaged or of another kind, or its method is not installed.
     """
-    name, path = os.fspath(path), Path(path)
+    name, path, trusted = os.fspath(path), Path(path), True
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from math_hash.models.hub import download
 
-        path = download(name)
+        path, trusted = download(name), False
     if path.is_dir():
         if (path / CONFIG).is_file() and read_json(path / CONFIG).get("format") == "onnx":
             from math_hash.models.onnx import OnnxModel
 
             return OnnxModel(path)
-        model = read_saved(path)
+        model = read_saved(path, trusted=trusted)
     elif path.is_file():
         model = read_released(path)
     else:
         raise InputError(f"{path}: no such model; expected a run folder, a saved folder or a released MATH .pth")
     return model.to(device)
+
+
+def read_saved(folder: str | Path, *, trusted: bool = True) -> HashModel:
+    """Read what `HashModel.save` wrote, on the CPU, in evaluation mode.
+
+    Args:
+        trusted: False for a folder that comes from a hub; see `find_method`.
+
+    Raises:
+        InputError: a file is missing or damaged, the method is not installed, or the weights do not fit.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / CONFIG).read_text())
+        config = ModelConfig(**content)
+        encoder = dict(config.encoder)
+        build = {"clip": ClipEncoder, "precomputed": PrecomputedEncoder}[encoder.pop("kind")]
+        model = HashModel(
+            build(**encoder), config.method, config.k_bits, config.method_options, config.max_words, trusted=trusted
+        )
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: has no {CONFIG}; expected a run folder, a saved folder or a released .pth"
+        ) from error
+    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"{folder / CONFIG}: damaged or of another version ({error}); train or save it again"
+        ) from error
+    try:
+        model.load_state_dict({"bit_order": model.bit_order, **load_file(folder / WEIGHTS)})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / WEIGHTS}: missing, damaged or of another model ({reason})") from error
+    if (folder / RESULTS).is_file():
+        model.results = read_json(folder / RESULTS)
+    return model.eval()

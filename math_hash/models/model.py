@@ -2,28 +2,24 @@
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from math_hash.data.images import ImageTransform, open_image
+from math_hash.data.images import ImageTransform
 from math_hash.data.pairs import to_device
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder
 from math_hash.errors import InputError
-from math_hash.files import read_json, write_bytes, write_text
-from math_hash.hamming.codes import binarize, pack
-from math_hash.methods import METHODS, Method
-
-WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"
+from math_hash.files import write_bytes, write_text
+from math_hash.methods import Method, find_method
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, kept_fingerprint
 
 
 @dataclass(frozen=True)
@@ -42,130 +38,21 @@ class ModelConfig:
     format: int = 1
 
 
-class CodeModel(ABC):
-    """Whatever turns images and texts into codes: `HashModel`, or a model in another format.
-
-    Attributes:
-        k_bits: length of the codes that it gives.
-        method: name of the method.
-        max_words: tokens that a text is cut to.
-        results: what its evaluation found, as in a run's `results.json`; None where that is not known.
-    """
-
-    k_bits: int
-    method: str
-    max_words: int
-    results: dict[str, Any] | None = None
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """What names this model and no other one; its codes compare with each other only."""
-
-    @property
-    @abstractmethod
-    def image_transform(self) -> ImageTransform:
-        """How a picture becomes input of `hash_image`."""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @abstractmethod
-    def hash_image(self, images: Any) -> Tensor:
-        """Continuous codes (b, k) of transformed pictures, float (b, 3, resolution, resolution)."""
-
-    @abstractmethod
-    def hash_text(self, texts: Any) -> Tensor:
-        """Continuous codes (b, k) of token ids, int64 (b, max_words)."""
-
-    @property
-    def kept_bit_order(self) -> list[int]:
-        """Places in its codes from the most to the least significant bit, as far as these were ranked."""
-        return list(range(self.k_bits))
-
-    def tokenize(self, texts: list[str], max_words: int) -> Tensor:
-        """Token ids, int64 (n, max_words), as CLIP's text tower reads them."""
-        return ClipEncoder.tokenize(texts, max_words)
-
-    def to(self, device: torch.device | str) -> "CodeModel":
-        """Move it to a device, where it can be moved."""
-        return self
-
-    def eval(self) -> "CodeModel":
-        """Make it ready for encoding."""
-        return self
-
-    def encode_image(
-        self,
-        images: Sequence[Image.Image | str | Path] | Tensor,
-        batch_size: int = 64,
-        output: str = "packed",
-    ) -> np.ndarray:
-        """Codes of images, which need no texts beside them.
-
-        Args:
-            images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
-                that is already resized and normalised.
-            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
-
-        Raises:
-            InputError: a picture cannot be read, the tensor is of another form, the model takes stored features only,
-                or `output` is unknown.
-        """
-        transform = self.image_transform
-
-        def pixels(chunk) -> Tensor:
-            if isinstance(chunk, Tensor):
-                return _as_pixels(chunk, transform)
-            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
-            return torch.stack([transform(image.convert("RGB")) for image in opened])
-
-        if isinstance(images, str | Path | Image.Image):
-            raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
-
-    def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: str = "packed") -> np.ndarray:
-        """Codes of texts, which need no images beside them. `output` as in `encode_image`.
-
-        Raises:
-            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
-        """
-        tokenize = self.tokenize
-        if isinstance(texts, str):
-            raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode(
-            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
-        )
-
-    def _encode(self, items, batch_size: int, output: str, hash_batch) -> np.ndarray:
-        if output not in ("packed", "bits", "continuous"):
-            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
-        was_training = getattr(self, "training", False)
-        self.eval()
-        try:
-            with torch.inference_mode():
-                batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
-        finally:
-            if was_training:
-                self.train()
-        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
-        if output == "continuous":
-            return continuous
-        bits = binarize(continuous)
-        return bits if output == "bits" else pack(bits)
-
-
 class HashModel(nn.Module, CodeModel):
     """An encoder and a method's head.
 
     Attributes:
         k_bits: length of the codes that it gives.
         bit_order: int64 (k,), the bits from the most to the least significant one.
-        method: name of the method.
+        method: name of the method, as `find_method` takes it.
+        method_options: all keywords of its constructor.
         max_words: tokens that a text is cut to.
+
+    Raises:
+        InputError: the method is not installed; with `trusted=False`, also where its name would import a module.
     """
+
+    bit_order: Tensor
 
     def __init__(
         self,
@@ -174,24 +61,37 @@ class HashModel(nn.Module, CodeModel):
         k_bits: int,
         method_options: dict[str, Any],
         max_words: int,
+        *,
+        trusted: bool = True,
     ):
         super().__init__()
+        head_class = find_method(method, trusted=trusted)
         self.encoder = encoder
-        self.head: Method = METHODS[method](encoder.width, k_bits, **method_options)
+        self.head: Method = head_class(encoder.width, k_bits, **method_options)
         self.register_buffer("bit_order", torch.arange(k_bits))  # the most significant bit first
         self.method, self.k_bits, self.max_words = method, k_bits, max_words
         self.method_options = dict(method_options)
 
-    def keep_bits(self, bits: int) -> "HashModel":
-        """Give codes of the `bits` most significant bits from now on, the most significant one first.
+    def with_bits(self, bits: int) -> "HashModel":
+        """A view of this model, sharing its weights, that gives codes of its `bits` most significant bits.
 
         Raises:
             InputError: the model has fewer bits.
         """
         if not 1 <= bits <= self.head.k_bits:
             raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; choose from 1 to that")
-        self.k_bits = bits
-        return self
+        view = copy(self)
+        view.k_bits = bits
+        return view
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
@@ -291,55 +191,3 @@ class HashModel(nn.Module, CodeModel):
         from math_hash.models import hub
 
         return hub.push_to_hub(self, name, private, token)
-
-
-def read_saved(folder: str | Path) -> HashModel:
-    """Read what `HashModel.save` wrote, on the CPU, in evaluation mode.
-
-    Raises:
-        InputError: a file is missing or damaged, or the weights do not fit the configuration.
-    """
-    folder = Path(folder)
-    try:
-        content = json.loads((folder / CONFIG).read_text())
-        config = ModelConfig(**content)
-        encoder = dict(config.encoder)
-        build = {"clip": ClipEncoder, "precomputed": PrecomputedEncoder}[encoder.pop("kind")]
-        model = HashModel(build(**encoder), config.method, config.k_bits, config.method_options, config.max_words)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder}: has no {CONFIG}; expected a run folder, a saved folder or a released .pth"
-        ) from error
-    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise InputError(
-            f"{folder / CONFIG}: damaged or of another version ({error}); train or save it again"
-        ) from error
-    try:
-        model.load_state_dict({"bit_order": model.bit_order, **load_file(folder / WEIGHTS)})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{folder / WEIGHTS}: missing, damaged or of another model ({reason})") from error
-    if (folder / RESULTS).is_file():
-        model.results = read_json(folder / RESULTS)
-    return model.eval()
-
-
-def kept_fingerprint(fingerprint: str, bits: int | None) -> str:
-    """The fingerprint of a model that keeps its `bits` most significant bits; None: all of them."""
-    return fingerprint if bits is None else f"{fingerprint.partition(':')[0]}:{bits}"
-
-
-def _as_pixels(images: Tensor, transform) -> Tensor:
-    if images.ndim == 4 and images.shape[1] == 3:
-        if images.dtype == torch.uint8:
-            return transform.tensor(images)
-        if images.is_floating_point() and images.shape[2:] == (transform.resolution,) * 2:
-            return images
-    raise InputError(
-        f"encode_image: tensor of {images.dtype} {tuple(images.shape)}; expected uint8 (n, 3, h, w), or float "
-        f"(n, 3, {transform.resolution}, {transform.resolution}) already normalised"
-    )
-
-
-def _chunks(items: Sequence | Tensor, size: int) -> Iterator:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
+from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError, import_extra
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
-from math_hash.models.model import CONFIG, CodeModel, HashModel
+from math_hash.models.code_model import CONFIG, CodeModel
+from math_hash.models.model import HashModel
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -61,6 +63,10 @@ class OnnxModel(CodeModel):
     def device(self) -> torch.device:
         """Where inputs come from and codes go to."""
         return torch.device("cpu")
+
+    def tokenize(self, texts: list[str], max_words: int) -> Tensor:
+        """See `CodeModel.tokenize`."""
+        return ClipEncoder.tokenize(texts, max_words)
 
     def hash_image(self, images: Tensor) -> Tensor:
         """See `CodeModel.hash_image`."""

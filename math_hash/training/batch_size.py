@@ -10,16 +10,16 @@ from accelerate import Accelerator
 from torch import nn
 
 from math_hash.config import Config
-from math_hash.data import load_batches
+from math_hash.data import Pairs, load_batches
+from math_hash.methods.objectives import total
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.feature_cache import with_cache
-from math_hash.training.loop import TrainingStep, turns_of
 from math_hash.training.memory import memory_errors
 from math_hash.training.setup import Data, open_model
+from math_hash.training.state import turns_of
+from math_hash.training.step import TrainingStep
 
-SHARE = 0.85  # of the free memory that is planned with
 STEPS = 10  # that an epoch shall still have
-_CPU_ROOM = 1.6  # a process takes this much more than its tensors: working memory, and gaps between blocks
 
 
 def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> int:
@@ -38,26 +38,30 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     most = max(1, len(data.split.train) // (STEPS * processes))
     free = _free(device, processes)
     labels = torch.from_numpy(data.folder.labels[data.split.train])
-    step = TrainingStep(model, CodeBank(model.head.streams, labels, config.k_bits, config.seed)).to(device)
+    step = TrainingStep(model, CodeBank(model.head.banks, labels, config.k_bits, config.seed)).to(device)
+
+    turns = turns_of(model, config)
+    pairs = data.pairs(model)  # once: making it turns all texts into tokens
 
     @cache
     def needed(rows: int) -> int:
+        chosen = np.resize(data.split.train, rows)
         with memory_errors(replace(config, batch_size=rows)):
-            return max(_needed(step, data, turn, rows, accelerator) for turn in turns_of(model, config))
+            return max(_needed(step, pairs, chosen, turn, accelerator, config.memory_overhead) for turn in turns)
 
     def largest(small: int, large: int) -> tuple[int, float]:
         few, more = needed(small), needed(large)
         each = max(1, (more - few) / (large - small))
-        room = SHARE * free - _fixed(model) - max(0, few - small * each)
-        found = min(max(1, int(room / each)), most)
-        return int(accelerator.gather(torch.tensor([found], device=device)).min()), each
+        room = config.memory_share * free - _fixed(model) - max(0, few - small * each)
+        rows = min(max(1, int(room / each)), most)
+        return int(accelerator.gather(torch.tensor([rows], device=device)).min()), each
 
-    found, each = largest(8, 16)
-    if found > 4 * 16:  # the longest of many texts is longer than the longest of 16
-        found, each = largest(16, found // 2)
+    rows, each = largest(8, 16)
+    if rows > 4 * 16:  # the longest of many texts is longer than the longest of 16
+        rows, each = largest(16, rows // 2)
     if accelerator.is_main_process:
-        print(f"batch size   {found * processes} (of {free / 1e9:.1f} GB a process, {each / 1e6:.1f} MB a row)")
-    return found * processes
+        print(f"batch size   {rows * processes} (of {free / 1e9:.1f} GB per process, {each / 1e6:.1f} MB per row)")
+    return rows * processes
 
 
 def _free(device: torch.device, processes: int) -> int:
@@ -71,12 +75,13 @@ def _fixed(model: nn.Module) -> int:
     return sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
 
 
-def _needed(step: TrainingStep, data: Data, turn: tuple[str, ...], rows: int, accelerator: Accelerator) -> int:
-    """Bytes that a step of so many rows needs beside what every step has."""
+def _needed(
+    step: TrainingStep, pairs: Pairs, rows: np.ndarray, turn: tuple[str, ...], accelerator: Accelerator, overhead: float
+) -> int:
+    """Bytes that a step on these rows needs beside what every step has."""
     device = accelerator.device
-    chosen = np.resize(data.split.train, rows)
-    inputs = next(load_batches(data.pairs(step.model).for_training(turn), [chosen], 0, device))
-    positions = torch.arange(rows, device=device) % len(step.bank.labels)
+    inputs = next(load_batches(pairs.for_training(turn), [rows], 0, device))
+    positions = torch.arange(len(rows), device=device) % len(step.bank.labels)
     kept: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -88,10 +93,10 @@ def _needed(step: TrainingStep, data: Data, turn: tuple[str, ...], rows: int, ac
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), accelerator.autocast():
-        loss = sum(step(inputs, positions, turn).values())
+        loss = total(step(inputs, positions, turn).values())
     if device.type == "cuda":
         loss.backward()
         step.zero_grad()
         return torch.cuda.max_memory_allocated(device) - before
     weights = {p.untyped_storage().data_ptr() for p in step.parameters()}
-    return int(_CPU_ROOM * sum(size for place, size in kept.items() if place not in weights))
+    return int(overhead * sum(size for place, size in kept.items() if place not in weights))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from math import cos, pi
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch.optim import Optimizer
@@ -56,8 +56,14 @@ class BertAdam(Optimizer):
         """The learning rate of a group's next step."""
         return group["lr"] * warmup_cosine(group["step"] / group["total_steps"], group["warmup"])
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update every parameter that has a gradient. Gradients are scaled in place."""
         loss = None
         if closure is not None:

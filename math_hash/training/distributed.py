@@ -5,14 +5,12 @@ the rows do not divide, the batch is filled up with its own first rows, which ar
 the gathered rows are exactly those of a run in one process, in the same order.
 """
 
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-from math_hash.methods.method import Gather
 
 
 def share_of(rows: np.ndarray, process: int, processes: int) -> np.ndarray:
@@ -31,9 +29,18 @@ def gather_rows(value: Tensor, rows: int) -> Tensor:
     return _GatherRows.apply(value)[:rows]
 
 
-def gatherer(rows: int) -> Gather:
-    """`gather_rows` for batches of `rows` rows."""
-    return partial(gather_rows, rows=rows)
+def gather_tree(value: Any, rows: int) -> Any:
+    """The same dictionaries, lists and (named) tuples, with `gather_rows` of each tensor, at least in float32."""
+    if isinstance(value, Tensor):
+        half = value.is_floating_point() and value.dtype.itemsize < 4
+        return gather_rows(value.float() if half else value, rows)
+    if isinstance(value, dict):
+        return {name: gather_tree(item, rows) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(gather_tree(item, rows) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(gather_tree(item, rows) for item in value)
+    return value
 
 
 class _GatherRows(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """From a model and a dataset to mAP: every row encoded exactly once, over any number of processes."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from math_hash.data import POOLED, DatasetFolder, Split, load_batches, write_mat
+from math_hash.data import POOLED, Pairs, Split, load_batches
 from math_hash.data.pairs import to_device
-from math_hash.evaluation import mean_average_precision, random_floor
-from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.hamming.codes import as_signs, binarize, pack
+from math_hash.encoders.encoder import Encoder
+from math_hash.evaluation import chance_level, mean_average_precision
+from math_hash.evaluation.exports import DIRECTIONS, write_export
+from math_hash.hamming.codes import binarize, pack
 from math_hash.models.model import HashModel
 from math_hash.training.distributed import gather_rows, share_of
 
@@ -37,7 +37,7 @@ class RowCodes:
 
 def encode_rows(
     model: HashModel,
-    dataset: Dataset,
+    dataset: Pairs,
     rows: np.ndarray,
     accelerator: Accelerator,
     *,
@@ -53,14 +53,16 @@ def encode_rows(
     def codes(inputs: dict[str, Any]) -> dict[str, Tensor]:
         return {"image": model.hash_image(inputs["image"]), "text": model.hash_text(inputs["text"])}
 
-    found = _each_batch(model, dataset, rows, accelerator, codes, binarize, batch_size, num_workers, progress)
+    batches = _each_batch(model, dataset, rows, accelerator, codes, batch_size, num_workers, progress)
     empty = np.empty((0, model.k_bits), bool)
-    return RowCodes(rows, {modality: np.concatenate([empty, *bits]) for modality, bits in found.items()})
+    return RowCodes(
+        rows, {modality: np.concatenate([empty, *map(binarize, parts)]) for modality, parts in batches.items()}
+    )
 
 
 def pooled_vectors(
-    model: HashModel,
-    dataset: Dataset,
+    encoder: Encoder,
+    dataset: Pairs,
     rows: np.ndarray,
     accelerator: Accelerator,
     *,
@@ -71,34 +73,40 @@ def pooled_vectors(
     """The encoder's pooled vectors of some rows, float32 (m, d), of "image" and "text"; on every process."""
 
     def vectors(inputs: dict[str, Any]) -> dict[str, Tensor]:
-        image, text = (to_device(inputs[name], model.device) for name in ("image", "text"))
-        encoder = model.encoder
+        image, text = (to_device(inputs[name], accelerator.device) for name in ("image", "text"))
         return {"image": encoder.encode_image(image, POOLED).pooled, "text": encoder.encode_text(text, POOLED).pooled}
 
-    found = _each_batch(model, dataset, rows, accelerator, vectors, np.asarray, batch_size, num_workers, progress)
-    return {modality: np.concatenate(parts) for modality, parts in found.items()}
+    batches = _each_batch(encoder, dataset, rows, accelerator, vectors, batch_size, num_workers, progress)
+    return {modality: np.concatenate(parts) for modality, parts in batches.items()}
 
 
 def _each_batch(
-    model, dataset, rows, accelerator, encode, keep, batch_size, num_workers, progress
+    module: nn.Module,
+    dataset: Pairs,
+    rows: np.ndarray,
+    accelerator: Accelerator,
+    encode: Callable[[dict[str, Any]], dict[str, Tensor]],
+    batch_size: int,
+    num_workers: int,
+    progress: bool,
 ) -> dict[str, list[np.ndarray]]:
-    """`keep(encode(inputs))` of every batch of rows, as all processes see it."""
+    """`encode(inputs)` of every batch of rows, as all processes see it; `module` is what computes it."""
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     shares = [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches]
-    found: dict[str, list[np.ndarray]] = {"image": [], "text": []}
-    was_training = model.training
-    model.eval()
+    results: dict[str, list[np.ndarray]] = {"image": [], "text": []}
+    was_training = module.training
+    module.eval()
     loaded = load_batches(dataset.with_streams(("image", "text")), shares, num_workers, accelerator.device)
     with torch.inference_mode(), tqdm(total=len(rows), desc="encoding", unit="row", disable=not progress) as bar:
         for batch, inputs in zip(batches, loaded, strict=True):
             for modality, values in encode(inputs).items():
-                found[modality].append(keep(gather_rows(values.float(), len(batch)).cpu().numpy()))
+                results[modality].append(gather_rows(values.float(), len(batch)).cpu().numpy())
             bar.update(len(batch))
-    model.train(was_training)
-    return found
+    module.train(was_training)
+    return results
 
 
-def retrieval_precision(
+def mean_average_precisions(
     codes: RowCodes,
     labels: np.ndarray,
     query: np.ndarray,
@@ -122,7 +130,7 @@ def retrieval_precision(
 
 def evaluate(
     model: HashModel,
-    dataset: Dataset,
+    dataset: Pairs,
     split: Split,
     accelerator: Accelerator,
     *,
@@ -140,21 +148,20 @@ def evaluate(
         random codes reach, the sizes, and `seconds`.
     """
     start = time.perf_counter()
-    folder: DatasetFolder = dataset.folder
     rows = np.union1d(split.query, split.database)
     codes = encode_rows(
         model, dataset, rows, accelerator, batch_size=batch_size, num_workers=num_workers, progress=progress
     )
     seen = np.isin(split.database, np.concatenate([split.train, split.val]))
     unseen = split.database[~seen] if seen.any() else split.database[:0]
-    labels = folder.labels
+    labels = dataset.folder.labels
     results = {
-        "mAP": retrieval_precision(codes, labels, split.query, split.database, directions, ties),
-        "floor": random_floor(labels[split.query], labels[split.database]),
-        "mAP_without_training_rows": retrieval_precision(codes, labels, split.query, unseen, directions, ties)
+        "mAP": mean_average_precisions(codes, labels, split.query, split.database, directions, ties),
+        "floor": chance_level(labels[split.query], labels[split.database]),
+        "mAP_without_training_rows": mean_average_precisions(codes, labels, split.query, unseen, directions, ties)
         if len(unseen)
         else None,
-        "floor_without_training_rows": random_floor(labels[split.query], labels[unseen]) if len(unseen) else None,
+        "floor_without_training_rows": chance_level(labels[split.query], labels[unseen]) if len(unseen) else None,
         "queries": len(split.query),
         "database": len(split.database),
         "database_without_training_rows": len(unseen),
@@ -175,14 +182,10 @@ def export_codes(path: Path, codes: RowCodes, labels: np.ndarray, split: Split) 
     Raises:
         InputError: the file could not be written.
     """
-    write_mat(
-        path,
-        {
-            "q_img": as_signs(codes.of("image", split.query)),
-            "q_txt": as_signs(codes.of("text", split.query)),
-            "r_img": as_signs(codes.of("image", split.database)),
-            "r_txt": as_signs(codes.of("text", split.database)),
-            "q_l": labels[split.query],
-            "r_l": labels[split.database],
-        },
-    )
+    parts = {"q": split.query, "r": split.database}
+    packed = {
+        f"{letter}_{name}": pack(codes.of(modality, rows))
+        for letter, rows in parts.items()
+        for modality, name in (("image", "img"), ("text", "txt"))
+    }
+    write_export(path, packed, labels[split.query], labels[split.database], codes.bits["image"].shape[1])

@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from math_hash.config import Config
+from math_hash.data import POOLED
+from math_hash.evaluation import cosine_mean_average_precision, normalized_score
 from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.evaluation.cosine_mean_average_precision import cosine_precision
-from math_hash.evaluation.chance_level import normalized_score
 from math_hash.files import atomic_writer, read_json, write_text
 from math_hash.training.evaluate import pooled_vectors
-from math_hash.training.loop import make_accelerator
 from math_hash.training.run_folder import CONFIG, METRICS, RESULTS
-from math_hash.training.setup import open_data, open_model
+from math_hash.training.runtime import make_accelerator
+from math_hash.training.setup import new_encoder, open_data
 
 CROSS = ("image->text", "text->image")
 
@@ -69,25 +68,26 @@ def float_reference(config: Config, folder: Path) -> dict[str, float]:
     if not path.is_file():
         data = open_data(config)
         torch.manual_seed(config.seed)
-        model = open_model(replace(config, method="LSH", pretrained="", method_options=""), data)
+        encoder = new_encoder(config, data)
+        accelerator = make_accelerator(config)
         rows = np.union1d(data.split.query, data.split.database)
         vectors = pooled_vectors(
-            model,
-            data.pairs(model),
+            encoder.to(accelerator.device),
+            data.pairs_for(encoder, config.max_words, POOLED),
             rows,
-            make_accelerator(config),
+            accelerator,
             batch_size=config.batch_size,
             num_workers=config.num_workers,
         )
         query, database = (np.searchsorted(rows, part) for part in (data.split.query, data.split.database))
         labels = data.folder.labels
-        found = {
-            name: cosine_precision(
+        precision = {
+            name: cosine_mean_average_precision(
                 vectors[a][query], vectors[b][database], labels[data.split.query], labels[data.split.database]
             )
             for name, (a, b) in DIRECTIONS.items()
         }
-        write_text(path, json.dumps(found, indent=2) + "\n")
+        write_text(path, json.dumps(precision, indent=2) + "\n")
     return read_json(path)
 
 
@@ -114,10 +114,10 @@ def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config,
         f"Protocol `{first['protocol']}`, {first['queries']} queries, {first['database']} database rows, of which "
         f"{first['training_rows']} are training rows. Encoder: {_encoder(config)}. {config.epochs} epochs, batches of "
         f"{config.batch_size} (a method's preset may differ), precision {config.precision}; the epoch is chosen on "
-        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds; random codes "
-        f"reach {first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from random "
-        "codes (0) to perfection (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains without them. "
-        "Float cosine is the encoder's own vectors, neither trained nor hashed."
+        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds; the chance "
+        f"level is {first['floor']:.4f}. The score is the mean of both cross-modal directions on a scale from the "
+        "chance level (0) to a perfect ranking (1). ITQ, PCA and LSH are fitted without labels, and DJSRH trains "
+        "without them. Float cosine compares the encoder's own vectors, neither trained nor hashed."
     )
     lines = [f"# Leaderboard: {config.dataset}", "", *wrap(setting, 116), "", "![mAP against bits](leaderboard.png)"]
     for k_bits in sorted({bits for bits, _ in finished}):
@@ -158,9 +158,10 @@ def _encoder(config: Config) -> str:
 
 
 def _mean_and_deviation(values: list[float | None]) -> str:
-    if None in values:
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
         return ""
-    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
+    return f"{np.mean(numbers):.4f}" + (f" ± {np.std(numbers, ddof=1):.4f}" if len(numbers) > 1 else "")
 
 
 def _score(runs: list[dict[str, Any]]) -> float:
@@ -169,9 +170,11 @@ def _score(runs: list[dict[str, Any]]) -> float:
 
 
 def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)  # pyplot would keep every figure of a process, and may open windows
+    axes = figure.subplots(1, 2, sharey=True)
     methods = list(dict.fromkeys(method for _, method in finished))
-    colours = plt.get_cmap("tab20")
+    colours = colormaps["tab20"]
     for axis, direction in zip(axes, CROSS, strict=True):
         for place, method in enumerate(methods):
             points = sorted(
@@ -183,7 +186,7 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
         floor = next(iter(finished.values()))[0]["floor"]
         axis.axhline(floor, color="grey", ls="--", lw=1)
         beside = axis.get_yaxis_transform()  # x as a share of the axis, y as a value
-        axis.text(0.99, floor, "random codes", transform=beside, color="grey", va="bottom", ha="right", fontsize=8)
+        axis.text(0.99, floor, "chance level", transform=beside, color="grey", va="bottom", ha="right", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted({bits for bits, _ in finished}), sorted({bits for bits, _ in finished}))
         axis.set(title=direction, xlabel="bits")
@@ -192,4 +195,3 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
     axes[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     with atomic_writer(path) as file:
         figure.savefig(file, format="png", dpi=110)
-    plt.close(figure)

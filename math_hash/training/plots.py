@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from math_hash.files import atomic_writer
 
@@ -30,15 +29,16 @@ def plot_history(history: list[dict[str, Any]], folder: str | Path) -> None:
 
 
 def _draw(path: Path, lines: dict, thin: dict, epochs: list[int], label: str, log: bool) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)  # pyplot would keep every figure of a process, and may open windows
+    axes = figure.subplots()
     for name, (at, values) in lines.items():
         axes.plot(at, values, marker="o", markersize=3, linewidth=2, label=name)
     for name, values in thin.items():
         axes.plot(epochs, values, linewidth=1, label=name)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     with atomic_writer(path) as file:
         figure.savefig(file, format="png", dpi=120)
-    plt.close(figure)

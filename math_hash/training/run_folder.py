@@ -15,16 +15,16 @@ import torch
 import yaml
 
 from math_hash.config import Config, as_yaml, read_yaml
+from math_hash.data import DatasetFolder
+from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
-from math_hash.files import atomic_writer, write_text
+from math_hash.files import atomic_writer, read_json, write_text
+from math_hash.methods.registry import option_names
+from math_hash.models.code_model import CodeModel
+from math_hash.models.load import load_model
 
-CONFIG, METRICS, RESULTS, LOG, CHECKPOINT = (
-    "config.yaml",
-    "metrics.jsonl",
-    "results.json",
-    "train.log",
-    "checkpoints/last.pt",
-)
+CONFIG, METRICS, RESULTS, LOG = "config.yaml", "metrics.jsonl", "results.json", "train.log"
+CHECKPOINT, REJECTED = "checkpoints/last.pt", "rejected.tsv"
 _PACKAGES = ("math_hash", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "scipy", "numba", "pillow")
 
 
@@ -36,11 +36,41 @@ def new_folder_name(config: Config) -> str:
     return os.path.join(".", config.result_name, f"{config.dataset}_{config.k_bits}", time)
 
 
-class RunFolder:
-    """Paths and files of one run. Only the main process writes."""
+class Run:
+    """A run: its folder, and what is in it. Only the main process writes.
+
+    Attributes:
+        path: the folder.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Its `results.json`: mAP in each direction, the sizes of the protocol, how the epoch was chosen.
+
+        Raises:
+            InputError: the run has not been evaluated.
+        """
+        return read_json(self.path / RESULTS)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch that `model.safetensors` was saved after: the first with the highest score."""
+        scored = [record for record in self.read_metrics() if "score" in record]
+        return max(scored, key=lambda record: record["score"])["epoch"] if scored else None
+
+    def load_model(self, device: str | torch.device = "cpu") -> CodeModel:
+        """The best model of the run, for encoding.
+
+        Raises:
+            InputError: there is none; an evaluation's folder holds results and codes only.
+        """
+        return load_model(self.path, device)
 
     def create(self, config: Config, protocol: str) -> None:
         """Make the folder and write its `config.yaml`.
@@ -56,7 +86,7 @@ class RunFolder:
             "protocol": protocol,
             "git_revision": _git_revision(),
             "python": platform.python_version(),
-            "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+            "packages": {name: number for name in _PACKAGES if (number := _version(name))},
             "command": " ".join(sys.argv),
         }
         content = as_yaml(config) + yaml.safe_dump({"environment": environment}, sort_keys=False)
@@ -70,7 +100,11 @@ class RunFolder:
         """
         if not (self.path / CONFIG).is_file():
             raise InputError(f"--resume {self.path}: holds no run (no {CONFIG}); expected a run's folder")
-        return read_yaml(self.path / CONFIG)
+        content = read_yaml(self.path / CONFIG)
+        if "preset" not in content:  # an earlier version, which wrote down what the method does not take, too
+            taken = option_names(content["method"])
+            content["method_options"] = {k: v for k, v in content["method_options"].items() if k in taken}
+        return content
 
     def start_logging(self) -> logging.Logger:
         """The run's logger: to `train.log` and to the terminal."""
@@ -95,6 +129,11 @@ class RunFolder:
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, a line each."""
         write_text(self.path / METRICS, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+    def write_rejected(self, folder: DatasetFolder, rejected: dict[int, str]) -> None:
+        """Write `rejected.tsv`: the pictures that were left out, and why."""
+        rows = [(row, folder.images[row], reason) for row, reason in rejected.items()]
+        write_rejected(self.path / REJECTED, rows, ("row", "image", "reason"))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the full state for resuming, atomically.

@@ -4,14 +4,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from math_hash.config import Config
 from math_hash.data import (
     DatasetFolder,
     FeatureFolder,
     FeaturePairDataset,
+    Needs,
     PairDataset,
+    Pairs,
     Split,
     inspect_images,
     read_dataset,
@@ -19,9 +20,10 @@ from math_hash.data import (
 )
 from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
 from math_hash.encoders.blocks import compile_blocks
+from math_hash.encoders.encoder import Encoder
 from math_hash.errors import InputError
 from math_hash.evaluation.exports import DIRECTIONS
-from math_hash.methods import METHODS, WITHOUT_LABELS, method_options
+from math_hash.methods import WITHOUT_LABELS, complete_options, find_method
 from math_hash.models.load import load_model
 from math_hash.models.model import HashModel
 
@@ -50,30 +52,30 @@ class Data:
         """The directions that can be measured; an image's or text's nearest one of its own kind is itself."""
         return tuple(name for name, (a, b) in DIRECTIONS.items() if a != b or not self.pairs_only)
 
-    def pairs(self, model: HashModel) -> Dataset:
-        """The rows as the model's encoder takes them.
+    def pairs(self, model: HashModel) -> Pairs:
+        """The rows as a model takes them; see `pairs_for`."""
+        return self.pairs_for(model.encoder, model.max_words, model.head.needs)
+
+    def pairs_for(self, encoder: Encoder, max_words: int, needs: Needs) -> Pairs:
+        """The rows as an encoder takes them.
 
         Raises:
             InputError: pictures for a model of stored features, or the other way round.
         """
-        encoder = model.encoder
         if isinstance(encoder, ClipEncoder) != (self.features is None or self.is_cached):
             raise InputError("--features: a model of stored features needs it, a model with a CLIP takes none")
         if self.is_cached:
-            return FeaturePairDataset(self.folder, self.features, model.head.needs)
+            return FeaturePairDataset(self.folder, self.features, needs)
         if self.features is None:
-            needs = model.head.needs
             transform, cache = encoder.image_transform, self.image_cache
-            return PairDataset(
-                self.folder, encoder.tokenize, transform, model.max_words, needs=needs, image_cache=cache
-            )
+            return PairDataset(self.folder, encoder.tokenize, transform, max_words, needs=needs, image_cache=cache)
         widths = (self.features.image_width, self.features.text_width)
         if widths != (encoder.image_width, encoder.text_width):
             raise InputError(
                 f"--features {self.features.folder}: widths {widths}, but the model takes "
                 f"{(encoder.image_width, encoder.text_width)}"
             )
-        return FeaturePairDataset(self.folder, self.features, model.head.needs)
+        return FeaturePairDataset(self.folder, self.features, needs)
 
 
 def open_data(config: Config, progress: bool = False) -> Data:
@@ -125,8 +127,8 @@ def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder
 
 def with_usable_method(config: Config, data: Data) -> Config:
     """The configuration, with a method that needs no labels where there are none."""
-    if data.pairs_only and config.method in METHODS and METHODS[config.method].needs.labels:
-        return replace(config, method=WITHOUT_LABELS)
+    if data.pairs_only and find_method(config.method).needs.labels:
+        return replace(config, method=WITHOUT_LABELS, method_options={})
     return config
 
 
@@ -142,7 +144,8 @@ def open_model(config: Config, data: Data) -> HashModel:
     else:
         encoder, max_words = new_encoder(config, data), config.max_words
     facts = {"num_labels": data.folder.labels.shape[1], "stage_widths": encoder.stage_widths}
-    model = HashModel(encoder, config.method, config.k_bits, method_options(config.method, config, **facts), max_words)
+    options = complete_options(config.method, config.method_options, facts)
+    model = HashModel(encoder, config.method, config.k_bits, options, max_words)
     if config.pretrained:
         try:
             model.head.load_state_dict(start.head.state_dict())
@@ -181,12 +184,17 @@ def open_trained(config: Config) -> HashModel:
         InputError: it is missing, damaged, or of another length, method or encoder.
     """
     model = load_model(config.pretrained)
-    for flag, wanted, found in (
+    if not isinstance(model, HashModel):
+        raise InputError(
+            f"--pretrained {config.pretrained}: is a model in another form, such as ONNX; give the run that it was "
+            "exported from"
+        )
+    for flag, wanted, given in (
         ("--k-bits", config.k_bits, model.k_bits),
         ("--method", config.method, model.method),
     ):
-        if wanted != found:
-            raise InputError(f"--pretrained {config.pretrained}: trained with {flag} {found}, not {wanted}")
+        if wanted != given:
+            raise InputError(f"--pretrained {config.pretrained}: trained with {flag} {given}, not {wanted}")
     encoder = model.encoder
     named = config.encoder and isinstance(encoder, ClipEncoder)
     if named and named_architecture(config.encoder, encoder.resolution) != encoder.architecture:

@@ -1,0 +1,80 @@
+"""`math-hash benchmark`: several methods, trained and evaluated in the same way."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.train import train_with
+from math_hash.config import make_config
+from math_hash.errors import InputError
+
+_BENCHMARK_HELP = """\
+Train and evaluate methods at several code lengths, and write one table and one plot of mAP against bits. Finished
+cells are not run again, cut-off ones go on: the same command continues it.
+
+  math-hash benchmark --methods MATH MITH DCMH ITQ --bits 16 64 --seeds 3 --dataset demo
+
+All other options are those of training, and hold for every cell; options of a method hold for the methods that take
+them.
+"""
+CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of `math-hash`."""
+    parser = commands.add_parser(
+        "benchmark",
+        help="train and evaluate several methods, and write a table of them",
+        description=_BENCHMARK_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to compare (default: all)")
+    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="lengths (16 32 64)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, ... (3)")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of leaderboard.md and .png (docs)")
+    add_flags(parser, without=CELL_OPTIONS)
+    parser.set_defaults(handler=run)
+
+
+def run(flags: dict[str, Any]) -> None:
+    """Train and evaluate every cell that is not finished, and write the table."""
+    chosen = {name: flags.pop(name) for name in ("command", "methods", "bits", "seeds", "output")}
+    given = given_options(flags)
+    base = make_config({**given, "is_train": True})
+    if not base.batch_size:
+        raise InputError("--batch-size auto: methods compare at one batch size only; give a number")
+    from math_hash.methods import METHODS, find_method, short_name
+    from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
+
+    methods = chosen["methods"] or list(METHODS)
+    for method in methods:
+        find_method(method)
+    options = {method: _taken(method, base.method_options) for method in methods}
+    if ignored := base.method_options.keys() - {name for taken in options.values() for name in taken}:
+        raise InputError(f"option {', '.join(sorted(ignored))}: none of {' '.join(methods)} has one of that name")
+    folder = Path(base.result_name) / base.dataset
+    reference = float_reference(base, folder)
+    cells = [
+        Cell(method, k_bits, seed, folder / f"{short_name(method)}_{k_bits}_{seed}")
+        for seed in range(1, chosen["seeds"] + 1)
+        for k_bits in chosen["bits"]
+        for method in methods
+    ]
+    for number, cell in enumerate(cells, start=1):
+        if not cell.is_finished:
+            print(f"\n[{number}/{len(cells)}] {cell.method}, {cell.k_bits} bits, seed {cell.seed}")
+            if cell.is_started:
+                train_with({"resume": str(cell.folder)})
+            else:
+                own = {"method": cell.method, "k_bits": cell.k_bits, "seed": cell.seed, "save_dir": str(cell.folder)}
+                train_with({**given, **own, "method_options": options[cell.method]})
+        write_leaderboard(cells, chosen["output"], base, reference)
+    print(f"\nleaderboard  {chosen['output'] / 'leaderboard.md'}")
+
+
+def _taken(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that a method takes."""
+    from math_hash.methods.registry import option_names
+
+    return {name: value for name, value in options.items() if name in option_names(method)}

@@ -1,0 +1,116 @@
+"""`math-hash evaluate`, and `python main.py --pretrained`: a trained model, or exported codes."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from math_hash.cli.flags import add_flags, given_options
+from math_hash.config import make_config
+from math_hash.errors import InputError
+
+if TYPE_CHECKING:
+    from math_hash.training.run_folder import Run
+
+HELP = """\
+Evaluate a trained model (a run folder, or a released MATH .pth) on a dataset: mAP in four directions, with and
+without the training rows in the database, and the codes as a .mat file.
+
+  {command} --dataset flickr25k --k-bits 16 --pretrained RUN_OR_FILE
+"""
+_EXPORTS_HELP = """
+Or evaluate codes, exported as .mat files (q_img q_txt r_img r_txt q_l r_l) by this package or by the MATH and MITH
+releases: every metric, curves, bit statistics and a report that opens offline. Several files stand side by side, the
+first one against each other by a paired bootstrap; files of one name in several folders count as seeds of one model.
+
+  {command} RUN/PR_curve/MATH-flickr25k-16.mat [MORE.mat ...] --output report
+"""
+
+_EXPORT_FLAGS = ("codes", "output", "top_k", "normalizer", "no_relevant", "min_shared", "protocol", "allow_different")
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to those of `math-hash`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="evaluate a trained model, or exported codes",
+        description=(HELP + _EXPORTS_HELP).format(command="math-hash evaluate"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_export_flags(parser)
+    add_flags(parser, without=("is_train", "resume"))
+    parser.set_defaults(handler=run)
+
+
+def _add_export_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluating exported codes")
+    group.add_argument("codes", nargs="*", type=Path, metavar="CODES.mat", help="exports to evaluate, side by side")
+    group.add_argument("--output", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    group.add_argument("--top-k", type=int, default=50, help="cut-off of mAP@k (default: 50)")
+    meanings = "which mAP@k: mean over the first min(k, R) relevant rows, over hits in the top k, or over min(R, k)"
+    group.add_argument("--normalizer", choices=("lineage", "hits", "min"), default="lineage", help=meanings)
+    empty = "queries without a relevant row count 0, are left out, or are an error (default: zero)"
+    group.add_argument("--no-relevant", choices=("zero", "skip", "error"), default="zero", help=empty)
+    group.add_argument("--min-shared", type=int, default=1, help="labels that relevant rows share (default: 1)")
+    group.add_argument("--protocol", help="name of the protocol, where the files do not tell (default: by sizes)")
+    group.add_argument("--allow-different", action="store_true", help="put results of different protocols side by side")
+
+
+def run(flags: dict[str, Any]) -> None:
+    """Evaluate exported codes where some are given, else a trained model; prints the results."""
+    del flags["command"]
+    exports = {name: flags.pop(name) for name in _EXPORT_FLAGS}
+    if exports["codes"]:
+        _evaluate_exports(exports, flags["ties"] or "index")
+    else:
+        evaluate_with(given_options(flags))
+
+
+def evaluate_with(given: dict[str, Any]) -> None:
+    """Evaluate a trained model with some options given; prints the results."""
+    config = make_config(given)
+    if not config.pretrained:
+        raise InputError("nothing to do: give --pretrained RUN_OR_FILE, or CODES.mat files, to evaluate")
+    from accelerate import PartialState
+
+    from math_hash.training.api import evaluate
+    from math_hash.training.report import results_text
+
+    evaluation = evaluate(config)
+    if PartialState().is_main_process:
+        print(results_text(evaluation.results))
+        print_files(evaluation)
+
+
+def print_files(run: "Run") -> None:
+    """Where the results and the codes of a run are."""
+    from math_hash.training.report import export_name
+    from math_hash.training.run_folder import RESULTS
+
+    print(f"results      {run.path / RESULTS}\ncodes        {run.path / export_name(run.results)}")
+
+
+def _evaluate_exports(flags: dict[str, Any], ties: str) -> None:
+    from math_hash.evaluation import exports, report
+
+    chosen = {name: flags[name] for name in ("top_k", "normalizer", "no_relevant", "min_shared")}
+    evaluations = [
+        exports.evaluate_export(exports.read_export(path, flags["protocol"]), ties=ties, **chosen)
+        for path in flags["codes"]
+    ]
+    if not flags["allow_different"]:
+        exports.require_comparable([evaluation.record for evaluation in evaluations])
+    print(report.as_text(*report.table(evaluations)))
+    for evaluation in evaluations:
+        for line in evaluation.record["warnings"]:
+            print(f"warning: {evaluation.export.name}: {line}")
+        if empty := evaluation.metrics["image->text"].without_relevant:
+            print(
+                f"{evaluation.export.name}: {empty} queries have no relevant row (--no-relevant {flags['no_relevant']})"
+            )
+    for compared in report.differences(evaluations):
+        print(
+            f"{compared['second']} against {compared['first']}, {compared['direction']}: {compared['difference']:+.4f} "
+            f"(95 % {compared['low']:+.4f} to {compared['high']:+.4f}, p = {compared['p_value']:.4f})"
+        )
+    report.write_report(evaluations, flags["output"])
+    print(f"report       {flags['output'] / 'report.html'}")

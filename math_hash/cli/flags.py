@@ -1,0 +1,96 @@
+"""The options of a run as command-line flags."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from dataclasses import Field, dataclass, fields
+from functools import partial
+from typing import Any, get_origin
+
+from math_hash.config import RELEASE_OPTIONS, Config, flag_of, parse_setting
+
+
+@dataclass(frozen=True)
+class _HeadFlag:
+    """A flag that the MATH release has for its heads, or that this package has beside those."""
+
+    kind: type
+    help: str
+    choices: tuple[str, ...] | None = None
+
+
+_HEAD_FLAGS = {
+    "res_mlp_layers": _HeadFlag(int, "residual MLP blocks of the global head (default: 2)"),
+    "transformer_layers": _HeadFlag(int, "transformer blocks of the local heads (default: 2)"),
+    "activation": _HeadFlag(str, "activation of the global head's MLP (default: gelu)", ("gelu", "relu")),
+    "dropout": _HeadFlag(float, "dropout inside the global head's MLP (default: 0.0)"),
+    "fusion": _HeadFlag(
+        str,
+        "a label attends to the whole batch, as released, or its own tokens (default: batch)",
+        ("batch", "token"),
+    ),
+    "mask_padding": _HeadFlag(bool, "leave padding and end markers out of local heads (default: yes; released: no)"),
+    "hyper_intra": _HeadFlag(float, "weight of the intra-modal likelihood, alpha (default: 4)"),
+    "hyper_inter": _HeadFlag(float, "weight of the inter-modal likelihood, beta (default: 13)"),
+    "hyper_MSE": _HeadFlag(float, "weight of the global-to-local squared error, delta (default: 5)"),
+    "hyper_quan": _HeadFlag(float, "weight of the quantization, gamma (default: 7)"),
+    "hyper_contrast": _HeadFlag(float, "weight of the contrastive alignment, lambda (default: 57)"),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Give `parser` a flag for each field of `Config` that is not in `without`, `--set`, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
+    for item in fields(Config):
+        if item.name not in without and item.name != "method_options":
+            _add_flag(parser, item)
+    if "method_options" in without:
+        return
+    group = parser.add_argument_group(
+        "options of the method", "The first one sets any option of any method; the others are those of MATH's heads."
+    )
+    group.add_argument(
+        "--set", nargs="+", action="extend", metavar="NAME=VALUE", help="options such as margin=0.2 (docs/methods.md)"
+    )
+    for name in RELEASE_OPTIONS:
+        head = _HEAD_FLAGS[name]
+        flag = f"--{name.replace('_', '-')}"
+        if head.kind is bool:
+            group.add_argument(flag, dest=name, default=None, action=argparse.BooleanOptionalAction, help=head.help)
+        else:
+            group.add_argument(flag, dest=name, default=None, type=head.kind, choices=head.choices, help=head.help)
+
+
+def _add_flag(parser: argparse.ArgumentParser, item: Field) -> None:
+    default = "" if item.default in ("", None, False, True) else f" (default: {item.default})"
+    if get_origin(item.type) is list:
+        default = f" (default: {' '.join(item.default_factory())})" if callable(item.default_factory) else ""
+    arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
+    if item.type is bool:
+        action = "store_true" if item.default is False else argparse.BooleanOptionalAction
+        parser.add_argument(flag_of(item), action=action, **arguments)
+    elif get_origin(item.type) is list:
+        parser.add_argument(flag_of(item), nargs="*", choices=item.metadata["choices"], **arguments)
+    else:
+        kind: Any = item.type if isinstance(item.type, type) else str
+        if words := item.metadata["words"]:
+            kind = partial(_number, words)
+        parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
+
+
+def _number(words: Mapping[str, int], text: str) -> int:
+    try:
+        return words[text] if text in words else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, nor {', '.join(words)}") from error
+
+
+def given_options(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """From parsed flags to what `make_config` takes: without those not given, options of the method together.
+
+    Raises:
+        InputError: a setting is not of the form NAME=VALUE.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    options = {name: given.pop(name) for name in RELEASE_OPTIONS if name in given}
+    options |= dict(parse_setting(setting) for setting in given.pop("set", ()))
+    return {**given, "method_options": options} if options else given

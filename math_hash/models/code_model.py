@@ -1,0 +1,166 @@
+"""What turns images and texts into codes, whatever form it is kept in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from math_hash.data.images import ImageTransform, open_image
+from math_hash.errors import InputError
+from math_hash.hamming.codes import binarize, pack
+
+WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  # files of a saved model
+Output = Literal["packed", "bits", "continuous"]
+_Model = TypeVar("_Model", bound="CodeModel")
+
+
+class CodeModel(ABC):
+    """Whatever turns images and texts into codes: `HashModel`, or a model in another format.
+
+    Attributes:
+        k_bits: length of the codes that it gives.
+        method: name of the method.
+        max_words: tokens that a text is cut to.
+        results: of its evaluation, as in a run's `results.json`; None where that is not known.
+    """
+
+    k_bits: int
+    method: str
+    max_words: int
+    results: dict[str, Any] | None = None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """What names this model and no other one; its codes compare with each other only."""
+
+    @property
+    @abstractmethod
+    def image_transform(self) -> ImageTransform:
+        """How a picture becomes input of `hash_image`."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @abstractmethod
+    def hash_image(self, images: Any) -> Tensor:
+        """Continuous codes (b, k) of transformed pictures, float (b, 3, resolution, resolution)."""
+
+    @abstractmethod
+    def hash_text(self, texts: Any) -> Tensor:
+        """Continuous codes (b, k) of token ids, int64 (b, max_words)."""
+
+    @property
+    def kept_bit_order(self) -> list[int]:
+        """Places in its codes from the most to the least significant bit, as far as these were ranked."""
+        return list(range(self.k_bits))
+
+    @abstractmethod
+    def tokenize(self, texts: list[str], max_words: int) -> Tensor:
+        """Token ids, int64 (n, max_words), as its text tower reads them."""
+
+    def to(self, device: torch.device | str) -> "CodeModel":
+        """Move it to a device, where it can be moved."""
+        return self
+
+    def eval(self) -> "CodeModel":
+        """Make it ready for encoding."""
+        return self
+
+    def with_bits(self: _Model, bits: int) -> _Model:
+        """A view of this model that gives codes of its `bits` most significant bits, the most significant one first.
+
+        Raises:
+            InputError: the model has fewer bits, or its form keeps all of them.
+        """
+        if bits == self.k_bits:
+            return self
+        raise InputError(f"--bits {bits}: this model's form keeps all of its {self.k_bits} bits; export it with fewer")
+
+    def encode_image(
+        self,
+        images: Sequence[Image.Image | str | Path] | Tensor,
+        batch_size: int = 64,
+        output: Output = "packed",
+    ) -> np.ndarray:
+        """Codes of images, which need no texts beside them.
+
+        Args:
+            images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
+                that is already resized and normalised.
+            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
+
+        Raises:
+            InputError: a picture cannot be read, the tensor is of another form, the model takes stored features only,
+                or `output` is unknown.
+        """
+        transform = self.image_transform
+
+        def pixels(chunk) -> Tensor:
+            if isinstance(chunk, Tensor):
+                return _as_pixels(chunk, transform)
+            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
+            return torch.stack([transform(image.convert("RGB")) for image in opened])
+
+        if isinstance(images, str | Path | Image.Image):
+            raise InputError("encode_image: expected a list of images, found a single one; write [image]")
+        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
+        """Codes of texts, which need no images beside them. `output` as in `encode_image`.
+
+        Raises:
+            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
+        """
+        tokenize = self.tokenize
+        if isinstance(texts, str):
+            raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
+        return self._encode(
+            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
+        )
+
+    def _ready(self) -> AbstractContextManager[Any]:
+        """Entered for the time of encoding."""
+        return nullcontext()
+
+    def _encode(
+        self, items: Sequence[Any] | Tensor, batch_size: int, output: str, hash_batch: Callable[[Any], Tensor]
+    ) -> np.ndarray:
+        if output not in ("packed", "bits", "continuous"):
+            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
+        with self._ready(), torch.inference_mode():
+            batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
+        if output == "continuous":
+            return continuous
+        bits = binarize(continuous)
+        return bits if output == "bits" else pack(bits)
+
+
+def kept_fingerprint(fingerprint: str, bits: int | None) -> str:
+    """The fingerprint of a model that keeps its `bits` most significant bits; None: all of them."""
+    return fingerprint if bits is None else f"{fingerprint.partition(':')[0]}:{bits}"
+
+
+def _as_pixels(images: Tensor, transform) -> Tensor:
+    if images.ndim == 4 and images.shape[1] == 3:
+        if images.dtype == torch.uint8:
+            return transform.tensor(images)
+        if images.is_floating_point() and images.shape[2:] == (transform.resolution,) * 2:
+            return images
+    raise InputError(
+        f"encode_image: tensor of {images.dtype} {tuple(images.shape)}; expected uint8 (n, 3, h, w), or float "
+        f"(n, 3, {transform.resolution}, {transform.resolution}) already normalised"
+    )
+
+
+def _chunks(items: Sequence | Tensor, size: int) -> Iterator:
+    return (items[start : start + size] for start in range(0, len(items), size))

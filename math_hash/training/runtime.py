@@ -1,0 +1,33 @@
+"""Devices, processes and random numbers of a run."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+
+from math_hash.config import Config
+from math_hash.errors import InputError
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """The devices, the precision and the processes of this run.
+
+    Raises:
+        InputError: this machine cannot compute in that precision.
+    """
+    # every process writes the same codes to its bank; streams that are not in turn have no gradients
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    try:
+        return Accelerator(mixed_precision=config.precision, kwargs_handlers=[ddp])
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"--precision {config.precision}: {error}; use --precision no or bf16") from error
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed PyTorch with a function of these numbers."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+def same_on_all_processes(name: str) -> str:
+    """The main process's choice, on all processes."""
+    return broadcast_object_list([name])[0]
