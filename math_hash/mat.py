@@ -1,14 +1,16 @@
-"""MATLAB files, in every form that the field's releases wrote them.
+"""The one reader and the one writer of MATLAB files, in every form that the field's releases wrote them.
 
 Strings come as char arrays padded with blanks, or as cell arrays of strings, as (n, 1) or (1, n), in v5/v7 files (read
 by SciPy) or in v7.3 files, which are HDF5 (read by h5py). This module writes v5 files with padded char arrays, which
 is what the releases' own tools do, and v7.3 files where an array is too large for v5. Padded arrays are large where one
-text is long, so they are written and read a block at a time.
+text is long, so they are written and read in blocks.
 """
 
 import io
 import struct
 import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +32,7 @@ def read_strings(path: str | Path, key: str) -> list[str]:
     Raises:
         InputError: the file is missing or damaged, has no such key, or the key does not hold strings.
     """
-    value = _read(path, key, strings=True)
+    value = _read_one(path, key, strings=True)
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "U":
             value = _rows_of_characters(value)
@@ -47,10 +49,9 @@ def read_labels(path: str | Path, key: str) -> np.ndarray:
     Raises:
         InputError: the file is missing or damaged, has no such key, or holds something other than 0 and 1.
     """
-    value = _read(path, key, strings=False)
-    value = value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+    value = _as_array(_read_one(path, key, strings=False))
     if value.ndim != 2 or value.dtype.kind not in "buif":
-        raise InputError(f"{path}: key '{key}' has shape {value.shape}; expected a matrix of 0/1, a row an instance")
+        raise InputError(f"{path}: key '{key}' has shape {value.shape}; expected a matrix of 0/1, one row per instance")
     wrong = np.argwhere((value != 0) & (value != 1))
     if len(wrong):
         row, column = wrong[0]
@@ -60,7 +61,20 @@ def read_labels(path: str | Path, key: str) -> np.ndarray:
     return value.astype(np.uint8)
 
 
-def write_mat(path: str | Path, arrays: dict[str, Any]) -> None:
+def read_arrays(path: str | Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Read the arrays under some keys, sparse ones as dense, in the types and shapes that the file has.
+
+    Returns:
+        The arrays by key, without the keys that the file lacks.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    values, _ = _read(path, keys, strings=False)
+    return {key: _as_array(value) for key, value in values.items()}
+
+
+def write_mat(path: str | Path, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
     """Write arrays, or lists of strings as padded char arrays, to a compressed file, atomically.
 
     A v5 file, or v7.3 (HDF5) where an array has 2 GiB or more.
@@ -75,7 +89,7 @@ def write_mat(path: str | Path, arrays: dict[str, Any]) -> None:
             _write_v5(file, arrays)
 
 
-def _size(value: Any) -> int:
+def _size(value: np.ndarray | list[str]) -> int:
     return 4 * len(value) * _width(value) if isinstance(value, list) else np.asarray(value).nbytes
 
 
@@ -83,7 +97,7 @@ def _width(texts: list[str]) -> int:
     return max(map(len, texts), default=1) or 1
 
 
-def _write_v5(file: BinaryIO, arrays: dict[str, Any]) -> None:
+def _write_v5(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {name: v for name, v in arrays.items() if not isinstance(v, list)}, do_compression=True)
     file.write(buffer.getbuffer())
@@ -125,7 +139,7 @@ def _padded(content: bytes) -> bytes:
     return content + bytes(-len(content) % 8)
 
 
-def _write_v73(file: BinaryIO, arrays: dict[str, Any]) -> None:
+def _write_v73(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
     """Write HDF5 as MATLAB does: a header of 512 bytes, arrays transposed, texts as UTF-16 units."""
     with h5py.File(file, "w", userblock_size=512) as content:
         for name, value in arrays.items():
@@ -155,23 +169,36 @@ def _write_v73_texts(content: h5py.File, name: str, texts: list[str]) -> None:
         stored[:, row : row + step] = np.frombuffer(b"".join(block), "<u2").reshape(-1, width).T
 
 
-def _read(path: str | Path, key: str, strings: bool) -> Any:
+def _read_one(path: str | Path, key: str, strings: bool) -> Any:
+    values, names = _read(path, [key], strings)
+    if key not in values:
+        raise InputError(f"{path}: has no key '{key}'; it holds {', '.join(names) or 'nothing'}")
+    return values[key]
+
+
+def _read(path: str | Path, keys: Collection[str], strings: bool) -> tuple[dict[str, Any], list[str]]:
+    """What the file holds under those of `keys` that it has, and the names of all that it holds."""
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            # MATLAB puts a header of 512 bytes before the HDF5 file proper
-            head = file.read(len(_HDF5_SIGNATURE) + 512)
+    with _reading(path), open(path, "rb") as file:
+        # MATLAB puts a header of 512 bytes before the HDF5 file proper
+        head = file.read(len(_HDF5_SIGNATURE) + 512)
         if head.startswith(_HDF5_SIGNATURE) or head[512:] == _HDF5_SIGNATURE:
-            with h5py.File(path, "r") as file:
-                if key in file:
-                    return _hdf5_strings(file, file[key]) if strings else np.asarray(file[key]).T
-                found = sorted(set(file) - {"#refs#"})
-        else:
-            kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
-            if key in kinds:
-                apart = kinds[key] == "char"
-                return scipy.io.loadmat(path, variable_names=[key], chars_as_strings=not apart)[key]
-            found = sorted(kinds)
+            with h5py.File(path, "r") as content:
+                read = _hdf5_strings if strings else _hdf5_array
+                values = {key: read(content, content[key]) for key in keys if key in content}
+                return values, sorted(set(content) - {"#refs#"})
+        kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
+        present = [key for key in keys if key in kinds]
+        apart = any(kinds[key] == "char" for key in present)  # padded char arrays: split here, a block at a time
+        values = scipy.io.loadmat(path, variable_names=present, chars_as_strings=not apart)
+        return {key: values[key] for key in present}, sorted(kinds)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one line."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; build the dataset with a tool of tools/make_datasets/, "
@@ -181,7 +208,11 @@ def _read(path: str | Path, key: str, strings: bool) -> Any:
         raise
     except Exception as error:  # SciPy and h5py raise many kinds on damaged files
         raise InputError(f"{path}: not a readable .mat file ({error}); build it again") from error
-    raise InputError(f"{path}: has no key '{key}'; it holds {', '.join(found) or 'nothing'}")
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """Numbers as a dense array; SciPy gives sparse matrices as they are."""
+    return value.toarray() if hasattr(value, "toarray") else np.asarray(value)
 
 
 def _rows_of_characters(characters: np.ndarray) -> list[str]:
@@ -206,6 +237,13 @@ def _cell_text(cell: Any) -> str | None:
     return str(cell) if isinstance(cell, str) else None
 
 
+def _hdf5_array(file: h5py.File, value: h5py.Dataset) -> np.ndarray:
+    if not isinstance(value, h5py.Dataset):  # a struct, or a sparse matrix
+        raise InputError(f"{file.filename}: key '{value.name.strip('/')}' is not an array of numbers")
+    # an empty MATLAB array is stored as its shape, marked by this attribute
+    return np.zeros(value[()]) if value.attrs.get("MATLAB_empty", 0) else value[()].T
+
+
 def _hdf5_strings(file: h5py.File, value: h5py.Dataset) -> list[str] | None:
     if h5py.check_ref_dtype(value.dtype):  # a cell array: references to char arrays
         return [_hdf5_text(file[reference]) for reference in value[()].reshape(-1)]
@@ -216,7 +254,6 @@ def _hdf5_strings(file: h5py.File, value: h5py.Dataset) -> list[str] | None:
 
 
 def _hdf5_text(value: h5py.Dataset) -> str:
-    # an empty MATLAB array is stored as its shape, marked by this attribute
     return "" if value.attrs.get("MATLAB_empty", 0) else _utf16(value[()].reshape(-1, order="F"))
 
 

@@ -4,7 +4,7 @@ import pytest
 import scipy.io
 
 from math_hash import InputError, mat
-from math_hash.data import read_labels, read_strings, write_mat
+from math_hash.mat import read_arrays, read_labels, read_strings, write_mat
 
 TEXTS = ["im1.jpg", "a longer caption", "", "été 日本"]
 
@@ -94,6 +94,37 @@ def test_sparse_labels(tmp_path):
     labels = np.eye(3)
     scipy.io.savemat(tmp_path / "a.mat", {"label": scipy.sparse.csc_matrix(labels)})
     assert read_labels(tmp_path / "a.mat", "label").tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("limit", [2**31, 0])
+def test_arrays_keep_their_values_and_types(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(mat, "_V5_LIMIT", limit)
+    rng = np.random.default_rng(0)
+    arrays = {
+        "codes": np.where(rng.random((5, 3)) < 0.5, -1, 1).astype(np.float32),
+        "labels": rng.integers(0, 2, (4, 7), dtype=np.uint8),
+        "numbers": rng.normal(size=(1, 6)),
+    }
+    write_mat(tmp_path / "a.mat", {**arrays, "index": ["a.jpg"]})
+    content = read_arrays(tmp_path / "a.mat", ["labels", "absent", "codes", "numbers"])
+    assert set(content) == set(arrays)  # a key that the file lacks is left out
+    for key, array in arrays.items():
+        assert content[key].dtype == array.dtype
+        assert np.array_equal(content[key], array)
+    assert read_arrays(tmp_path / "a.mat", ["absent"]) == {}
+
+
+def test_sparse_and_empty_arrays_and_structs(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"r_l": scipy.sparse.csc_matrix(np.eye(3)), "q_l": np.zeros((0, 4))})
+    content = read_arrays(tmp_path / "a.mat", ["q_l", "r_l"])
+    assert content["r_l"].tolist() == np.eye(3).tolist()
+    assert content["q_l"].shape == (0, 4)
+    with h5py.File(tmp_path / "b.mat", "w", userblock_size=512) as file:
+        file.create_dataset("q_l", data=np.array([0, 4], np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
+        file.create_group("r_l")
+    assert read_arrays(tmp_path / "b.mat", ["q_l"])["q_l"].shape == (0, 4)
+    with pytest.raises(InputError, match=r"b\.mat: key 'r_l' is not an array of numbers"):
+        read_arrays(tmp_path / "b.mat", ["r_l"])
 
 
 def test_labels_that_are_not_0_or_1_name_their_place(tmp_path):

@@ -1,19 +1,25 @@
-"""Evaluating the releases' `.mat` exports: codes and labels of queries and database, with no model at hand."""
+"""The releases' `.mat` exports, written, read and evaluated: codes and labels of queries and database, without a model.
+
+An export holds float -1/+1 under `q_img q_txt r_img r_txt` and labels under `q_l r_l`, one row per instance.
+"""
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from math_hash.errors import InputError
-from math_hash.evaluation.chance_level import floor_warning, normalized_score, random_floor
+from math_hash.evaluation.chance_level import chance_level, chance_level_warning, normalized_score
+from math_hash.evaluation.inputs import Relevance
 from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
+from math_hash.evaluation.rules import CUTS
 from math_hash.files import read_json
-from math_hash.hamming.codes import pack
+from math_hash.hamming.codes import as_signs, pack, unpack
+from math_hash.mat import read_arrays, write_mat
 from math_hash.protocols import protocol_of
 
 DIRECTIONS = {
@@ -22,18 +28,20 @@ DIRECTIONS = {
     "image->image": ("image", "image"),
     "text->text": ("text", "text"),
 }
+CROSS_MODAL = ("image->text", "text->image")
 _SHORT = {"image": "img", "text": "txt"}  # in the keys of an export
-_KEYS = ("q_img", "q_txt", "r_img", "r_txt", "q_l", "r_l")
+_CODES, _LABELS = ("q_img", "q_txt", "r_img", "r_txt"), ("q_l", "r_l")
+_KEYS = _CODES + _LABELS
 # what two results must have in common to be compared
 _SAME = (
     "protocol", "split_seed", "queries", "database", "training_rows_in_database", "selected_on", "ties", "normalizer",
-    "top_k", "label_sha256",
+    "top_k", "no_relevant", "min_shared", "label_sha256",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Export:
-    """Packed codes by key (`q_img`, `q_txt`, `r_img`, `r_txt`), labels uint8, and what is known of their making."""
+    """Packed codes by key (`q_img`, `q_txt`, `r_img`, `r_txt`), labels uint8, and what is known of their origin."""
 
     path: Path
     k_bits: int
@@ -48,10 +56,34 @@ class Export:
         return self.path.stem
 
 
+def write_export(
+    path: str | Path,
+    codes: Mapping[str, np.ndarray],
+    query_labels: np.ndarray,
+    database_labels: np.ndarray,
+    k_bits: int,
+) -> None:
+    """Write the releases' export, as `read_export` reads it.
+
+    Args:
+        path: of the file, by custom named after method, dataset and bits: PR_curve/MATH-flickr25k-16.mat.
+        codes: packed, uint8 (n, ceil(k_bits / 8)), under `q_img`, `q_txt`, `r_img` and `r_txt`.
+        query_labels, database_labels: 0/1 (n, c); their type is kept.
+
+    Raises:
+        InputError: codes are missing or have another length, or the file could not be written.
+    """
+    missing = [key for key in _CODES if key not in codes]
+    if missing:
+        raise InputError(f"codes: lack {', '.join(missing)}; expected {', '.join(_CODES)}")
+    signs = {key: as_signs(unpack(codes[key], k_bits)) for key in _CODES}
+    write_mat(path, {**signs, "q_l": query_labels, "r_l": database_labels})
+
+
 def read_export(path: str | Path, protocol: str | None = None) -> Export:
     """Read a `.mat` export of the MATH or MITH release, or of this package.
 
-    What the file itself does not tell (protocol, split seed, how the epoch was selected) is taken from the
+    What the file itself does not say (protocol, split seed, how the epoch was selected) is taken from the
     `results.json` of the run that it lies in, or else from `protocol` and the sizes.
 
     Raises:
@@ -60,43 +92,48 @@ def read_export(path: str | Path, protocol: str | None = None) -> Export:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a .mat export with {', '.join(_KEYS)}")
-    try:
-        content = scipy.io.loadmat(path)
-    except Exception as error:  # SciPy raises many kinds on damaged files
-        raise InputError(f"{path}: not a readable .mat file ({error})") from error
+    content = read_arrays(path, _KEYS)
     missing = [key for key in _KEYS if key not in content]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; expected {', '.join(_KEYS)}")
-    codes, widths = {}, set()
-    for key in _KEYS[:4]:
-        value = np.asarray(content[key])
-        if value.ndim != 2 or len(value) == 0 or not np.isin(value, (-1, 0, 1)).all():
-            raise InputError(f"{path}: {key} must be a matrix of -1/+1 with at least one row, found {value.shape}")
-        if len(value) != len(content["q_l" if key.startswith("q") else "r_l"]):
-            raise InputError(f"{path}: {key} and its labels differ in length")
-        codes[key] = pack(value > 0)
-        widths.add(value.shape[1])
+    codes = {key: _checked_codes(path, key, content) for key in _CODES}
+    widths = {content[key].shape[1] for key in _CODES}
     if len(widths) > 1:
         raise InputError(f"{path}: codes of {sorted(widths)} bits; expected one length")
-    labels = [np.asarray(content[key]) for key in ("q_l", "r_l")]
-    for key, value in zip(("q_l", "r_l"), labels, strict=True):
-        if value.ndim != 2 or not np.isin(value, (0, 1)).all():
-            raise InputError(f"{path}: {key} must be a matrix of 0/1, found {value.shape} of {value.dtype}")
-    query_labels, database_labels = (value.astype(np.uint8) for value in labels)
-    return Export(path, widths.pop(), codes, query_labels, database_labels, _origin(path, protocol, *labels))
+    query_labels, database_labels = (_checked_labels(path, key, content[key]) for key in _LABELS)
+    origin = _origin(path, protocol, query_labels, database_labels)
+    return Export(path, widths.pop(), codes, query_labels, database_labels, origin)
+
+
+def _checked_codes(path: Path, key: str, content: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The codes under a key, packed."""
+    codes, labels = content[key], content["q_l" if key.startswith("q") else "r_l"]
+    if codes.ndim != 2 or len(codes) == 0 or codes.dtype.kind not in "buif" or not np.isin(codes, (-1, 0, 1)).all():
+        raise InputError(f"{path}: {key} must be a matrix of -1/+1 with at least one row, found {codes.shape}")
+    if codes.shape[:1] != labels.shape[:1]:
+        raise InputError(f"{path}: {key} and its labels differ in length")
+    return pack(codes > 0)
+
+
+def _checked_labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
+    """The labels under a key, uint8."""
+    if labels.ndim != 2 or labels.dtype.kind not in "buif" or not np.isin(labels, (0, 1)).all():
+        raise InputError(f"{path}: {key} must be a matrix of 0/1, found {labels.shape} of {labels.dtype}")
+    return labels.astype(np.uint8)
 
 
 def _origin(path: Path, protocol: str | None, query_labels: np.ndarray, database_labels: np.ndarray) -> dict[str, Any]:
+    """How the codes were made, as far as the run's `results.json`, the file's name and the sizes tell."""
     beside = path.parent.parent / "results.json"
     known = read_json(beside) if path.parent.name == "PR_curve" and beside.is_file() else {}
     digest = hashlib.sha256()
     for labels in (query_labels, database_labels):
         digest.update(str(labels.shape).encode())
-        digest.update(labels.astype(np.uint8).tobytes())
+        digest.update(labels.tobytes())
     sizes = (len(query_labels), len(database_labels), query_labels.shape[1])
-    found = re.fullmatch(r"(.+)-(.+)-(\d+)", path.stem)
+    named = re.fullmatch(r"(.+)-(.+)-(\d+)", path.stem)  # method, dataset, bits
     return {
-        "method": known.get("method", found[1] if found else path.stem),
+        "method": known.get("method", named[1] if named else path.stem),
         "protocol": protocol or known.get("protocol") or protocol_of(*sizes),
         "split_seed": known.get("split_seed"),
         "queries": sizes[0],
@@ -119,34 +156,43 @@ class Evaluation:
 
 
 def evaluate_export(
-    export: Export, *, top_k: int = 50, ties: str = "index", normalizer: str = "lineage", **options: Any
+    export: Export,
+    *,
+    top_k: int = 50,
+    at: Sequence[int] | np.ndarray = CUTS,
+    ties: str = "index",
+    normalizer: str = "lineage",
+    no_relevant: str = "zero",
+    min_shared: int = 1,
+    relevance: Relevance | None = None,
 ) -> Evaluation:
-    """Compute every metric in every direction.
-
-    `options` are those of `ranking_metrics`.
+    """Compute every metric in every direction; the options are those of `ranking_metrics`.
 
     Raises:
         InputError: as `ranking_metrics`.
     """
     metrics = {
         direction: ranking_metrics(
-            export.codes[f"q_{_SHORT[asked]}"],
-            export.codes[f"r_{_SHORT[found]}"],
+            export.codes[f"q_{_SHORT[query]}"],
+            export.codes[f"r_{_SHORT[database]}"],
             export.query_labels,
             export.database_labels,
             k_bits=export.k_bits,
             top_k=top_k,
+            at=at,
             ties=ties,
             normalizer=normalizer,
-            **options,
+            no_relevant=no_relevant,
+            min_shared=min_shared,
+            relevance=relevance,
         )
-        for direction, (asked, found) in DIRECTIONS.items()
+        for direction, (query, database) in DIRECTIONS.items()
     }
-    floor = random_floor(export.query_labels, export.database_labels)
+    chance = chance_level(export.query_labels, export.database_labels)
     directions = {}
-    for direction, found in metrics.items():
-        means = found.mean()
-        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], floor)}
+    for direction, values in metrics.items():
+        means = values.mean()
+        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], chance)}
     record = {
         "file": str(export.path),
         "k_bits": export.k_bits,
@@ -154,11 +200,13 @@ def evaluate_export(
         "ties": ties,
         "normalizer": normalizer,
         "top_k": top_k,
-        "floor": floor,
+        "no_relevant": no_relevant,
+        "min_shared": min_shared,
+        "floor": chance,
         "warnings": [
             f"{direction}: {line}"
             for direction, means in directions.items()
-            if (line := floor_warning(means["mAP"], floor))
+            if (line := chance_level_warning(means["mAP"], chance))
         ],
         "directions": directions,
     }
@@ -166,7 +214,7 @@ def evaluate_export(
 
 
 def require_comparable(records: list[dict[str, Any]]) -> None:
-    """Refuse to set results of different protocols side by side.
+    """Refuse to put results of different protocols side by side.
 
     Raises:
         InputError: two records differ in protocol, split, selection, tie rule, normalizer or labels; the message names

@@ -1,11 +1,12 @@
 """The compiled core of every ranking metric, over packed codes.
 
 One pass over the database gives each row's Hamming distance (population count of 64-bit words) and its number of
-shared labels. A k-bit code has only k + 1 distances, so ranks come from counting rows a distance, without sorting.
+shared labels. A k-bit code has only k + 1 distances, so ranks come from counting rows at each distance, without
+sorting.
 
-Layout: queries uint64 (q, words), one row a query; the database transposed, uint64 (words, n), so that the compiler
-turns the loop over rows into vector instructions. Labels likewise. Where a caller gives relevance itself, `gains` is
-uint16 (q, n) and the labels are not read; else it has no columns.
+Layout: queries uint64 (q, words), one row per query; the database transposed, uint64 (words, n), so that the compiler
+turns the loop over rows into vector instructions. Labels likewise. Where a caller gives relevance itself, `given` is
+uint16 (q, n) and the labels are not read; else it is empty.
 """
 
 import math
@@ -22,7 +23,9 @@ _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @compiled
-def fill_gains(query, labels, given, gains):  # pragma: no cover - compiled
+def fill_gains(
+    query: np.ndarray, labels: np.ndarray, given: np.ndarray, gains: np.ndarray
+) -> None:  # pragma: no cover - compiled
     """Numbers of shared labels, or what the caller gave, into uint16 (n,)."""
     if len(given):
         gains[:] = given
@@ -36,14 +39,23 @@ def fill_gains(query, labels, given, gains):  # pragma: no cover - compiled
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def average_precision(
-    queries, database, query_labels, labels, given, k_bits, minimum, top, normalizer, ties
-):  # pragma: no cover - compiled
+    queries: np.ndarray,
+    database: np.ndarray,
+    query_labels: np.ndarray,
+    labels: np.ndarray,
+    given: np.ndarray,
+    k_bits: int,
+    minimum: int,
+    top: int,
+    normalizer: int,
+    ties: int,
+) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Average precision of each query, float64 (q,), and its number of relevant rows, int64 (q,)."""
     precision, relevant = np.zeros(len(queries)), np.zeros(len(queries), np.int64)
     n = database.shape[1]
     harmonic, inverse = harmonic_sums(n)
     for q in numba.prange(len(queries)):
-        keys = np.empty(n, np.uint16)  # of a row: twice its distance, plus one where it is relevant
+        keys = np.empty(n, np.uint16)  # of each row: twice its distance, plus one where it is relevant
         fill_distances(queries[q], database, keys)
         one_word = minimum == 1 and len(given) == 0 and len(labels) == 1
         gains = np.empty(0 if one_word else n, np.uint16)
@@ -70,7 +82,7 @@ def average_precision(
 
 
 @compiled
-def harmonic_sums(n):  # pragma: no cover - compiled
+def harmonic_sums(n: int) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Sums 1 + 1/2 + ... + 1/i, and 1/i, for i from 0 (where both are 0) to n."""
     sums, inverse = np.zeros(n + 1), np.zeros(n + 1)
     for i in range(1, n + 1):
@@ -80,8 +92,8 @@ def harmonic_sums(n):  # pragma: no cover - compiled
 
 
 @compiled
-def _count(keys, k_bits):  # pragma: no cover - compiled
-    """Rows of each key, int64 (2 k + 2,). Four tables in turn: equal keys in a row do not wait for each other."""
+def _count(keys: np.ndarray, k_bits: int) -> np.ndarray:  # pragma: no cover - compiled
+    """Rows of each key, int64 (2 k + 2,). Four tables in turn: successive equal keys do not wait for each other."""
     tables = np.zeros((4, 2 * k_bits + 2), np.int64)
     whole = len(keys) // 4 * 4
     for row in range(0, whole, 4):
@@ -95,7 +107,7 @@ def _count(keys, k_bits):  # pragma: no cover - compiled
 
 
 @compiled
-def limits(R, top, normalizer):  # pragma: no cover - compiled
+def limits(R: int, top: int, normalizer: int) -> tuple[int, int]:  # pragma: no cover - compiled
     """Up to which rank, and up to how many relevant rows, precision is summed."""
     if normalizer == LINEAGE:
         return np.iinfo(np.int64).max, min(top, R)
@@ -103,7 +115,7 @@ def limits(R, top, normalizer):  # pragma: no cover - compiled
 
 
 @compiled
-def normalized(total, hits, R, top, normalizer):  # pragma: no cover - compiled
+def normalized(total: float, hits: int, R: int, top: int, normalizer: int) -> float:  # pragma: no cover - compiled
     """AP from the sum of precisions at `hits` relevant rows."""
     if normalizer == HITS:
         return total / hits if hits else 0.0
@@ -111,8 +123,10 @@ def normalized(total, hits, R, top, normalizer):  # pragma: no cover - compiled
 
 
 @numba.njit(inline="always")
-def _advance(key, places, inverse, steps, weights):  # pragma: no cover - compiled
-    """Take the next row: its precision where it is relevant, else 0."""
+def _advance(
+    key: int, places: np.ndarray, inverse: np.ndarray, steps: np.ndarray, weights: np.ndarray
+) -> float:  # pragma: no cover - compiled
+    """Rank the next row: the precision at its rank where it is relevant, else 0."""
     is_relevant, distance = np.uint64(key & 1), np.uint64(key >> 1)  # unsigned: no test for a negative index
     place = places[distance] + steps[is_relevant]
     places[distance] = place
@@ -120,8 +134,11 @@ def _advance(key, places, inverse, steps, weights):  # pragma: no cover - compil
 
 
 @compiled
-def _precision_by_index(keys, counts, k_bits, R, top, normalizer, inverse):  # pragma: no cover - compiled
-    # a distance's rank so far in the low half of a word, relevant rows so far in the high half: one addition for both
+def _precision_by_index(
+    keys: np.ndarray, counts: np.ndarray, k_bits: int, R: int, top: int, normalizer: int, inverse: np.ndarray
+) -> float:  # pragma: no cover - compiled
+    """Ties in database order."""
+    # per distance, the rank so far in the low half of a word, relevant rows so far in the high half: one addition
     places = np.empty(k_bits + 1, np.uint64)
     steps = np.array([1, (1 << 32) | 1], np.uint64)  # of an irrelevant and of a relevant row
     weights = np.array([0.0, 1.0])
@@ -147,15 +164,17 @@ def _precision_by_index(keys, counts, k_bits, R, top, normalizer, inverse):  # p
         distance, is_relevant = keys[row] >> 1, keys[row] & 1
         place = places[distance] + steps[is_relevant]
         places[distance] = place
-        rank, found = np.int64(place & _LOW), np.int64(place >> _32)
-        if is_relevant and rank <= last_rank and found <= last_relevant:
-            total += found / rank
+        rank, rank_among_relevant = np.int64(place & _LOW), np.int64(place >> _32)
+        if is_relevant and rank <= last_rank and rank_among_relevant <= last_relevant:
+            total += rank_among_relevant / rank
             hits += 1
     return normalized(total, hits, R, top, normalizer)
 
 
 @compiled
-def _precision_at_best_or_worst(counts, k_bits, R, top, normalizer, best):  # pragma: no cover - compiled
+def _precision_at_best_or_worst(
+    counts: np.ndarray, k_bits: int, R: int, top: int, normalizer: int, best: bool
+) -> float:  # pragma: no cover - compiled
     """Ties with the relevant rows first, or last."""
     last_rank, last_relevant = limits(R, top, normalizer)
     total, hits, N, C = 0.0, 0, 0, 0
@@ -173,7 +192,9 @@ def _precision_at_best_or_worst(counts, k_bits, R, top, normalizer, best):  # pr
 
 
 @compiled
-def expected_precision(counts, k_bits, R, top, normalizer, harmonic):  # pragma: no cover - compiled
+def expected_precision(
+    counts: np.ndarray, k_bits: int, R: int, top: int, normalizer: int, harmonic: np.ndarray
+) -> float:  # pragma: no cover - compiled
     """The mean over all orders within ties, in closed form.
 
     A tie of n rows, r of them relevant, after N rows with C relevant ones: its position j is relevant with
@@ -201,7 +222,21 @@ def expected_precision(counts, k_bits, R, top, normalizer, harmonic):  # pragma:
 
 
 @compiled
-def _tie_sum(n, r, m, N, C, harmonic):  # pragma: no cover - compiled
+def expected_precisions(
+    counts: np.ndarray, k_bits: int, top: int, normalizer: int, n: int
+) -> np.ndarray:  # pragma: no cover - compiled
+    """`expected_precision` of each query, float64 (q,), from counts (q, 2 k + 2); n rows are ranked."""
+    harmonic, _ = harmonic_sums(n)
+    precision = np.zeros(len(counts))
+    for q in range(len(counts)):
+        R = counts[q, 1::2].sum()
+        if R:
+            precision[q] = expected_precision(counts[q], k_bits, R, top, normalizer, harmonic)
+    return precision
+
+
+@compiled
+def _tie_sum(n: int, r: int, m: int, N: int, C: int, harmonic: np.ndarray) -> float:  # pragma: no cover - compiled
     """Expected sum of precisions at the relevant rows among the first m positions of a tie."""
     inverse = harmonic[N + m] - harmonic[N]  # sum of 1 / (N + j)
     before = (r - 1) / (n - 1) * (m - (N + 1) * inverse) if n > 1 else 0.0  # of (j - 1)(r - 1)/(n - 1)/(N + j)
@@ -209,12 +244,15 @@ def _tie_sum(n, r, m, N, C, harmonic):  # pragma: no cover - compiled
 
 
 @compiled
-def _log_choose(n, k):  # pragma: no cover - compiled
+def _log_choose(n: int, k: int) -> float:  # pragma: no cover - compiled
+    """Logarithm of the binomial coefficient."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 @compiled
-def _expected_hits(total, n, r, m, N, C, harmonic):  # pragma: no cover - compiled
+def _expected_hits(
+    total: float, n: int, r: int, m: int, N: int, C: int, harmonic: np.ndarray
+) -> float:  # pragma: no cover - compiled
     """Expected (sum of precisions) / (relevant rows) where the cut falls after m of a tie's n rows."""
     expected = 0.0
     for h in range(max(0, m - (n - r)), min(r, m) + 1):
@@ -225,7 +263,7 @@ def _expected_hits(total, n, r, m, N, C, harmonic):  # pragma: no cover - compil
 
 
 @compiled
-def _first_relevant(n, r, t, N, C):  # pragma: no cover - compiled
+def _first_relevant(n: int, r: int, t: int, N: int, C: int) -> float:  # pragma: no cover - compiled
     """Expected sum of precisions at the first t of a tie's r relevant rows."""
     total = 0.0
     for i in range(1, t + 1):

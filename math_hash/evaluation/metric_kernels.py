@@ -20,19 +20,31 @@ from math_hash.evaluation.kernels import (
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def all_metrics(
-    queries, database, query_labels, labels, given, k_bits, minimum, top, normalizer, ties, most, at, discount
-):  # pragma: no cover - compiled
+    queries: np.ndarray,
+    database: np.ndarray,
+    query_labels: np.ndarray,
+    labels: np.ndarray,
+    given: np.ndarray,
+    k_bits: int,
+    minimum: int,
+    top: int,
+    normalizer: int,
+    ties: int,
+    most: int,
+    at: np.ndarray,
+    discount: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Every metric of each query, from one ranking.
 
-    Args beyond `average_precision`'s: most, the largest gain; at, cut-off ranks, rising, int64 (c,); discount,
-    1 / log2(1 + rank) for ranks 1 ... at[-1].
+    Args beyond those of `kernels.average_precision`: most, the largest gain; at, cut-off ranks, rising, int64 (c,);
+    discount, 1 / log2(1 + rank) for ranks 1 ... at[-1].
 
     Returns:
         AP over all rows and at `top`, (q, 2); precision, recall, NDCG and ACG at each cut-off, (q, 4, c); weighted AP
         (q,); rows and relevant rows within each radius, (q, 2, k + 1); relevant rows, (q,).
     """
-    q_count, n, cuts = len(queries), database.shape[1], len(at)
-    precision, graded, at_cut = np.zeros((q_count, 2)), np.zeros(q_count), np.zeros((q_count, 4, cuts))
+    q_count, n = len(queries), database.shape[1]
+    precision, graded, at_cut = np.zeros((q_count, 2)), np.zeros(q_count), np.zeros((q_count, 4, len(at)))
     within, relevant = np.zeros((q_count, 2, k_bits + 1), np.int64), np.zeros(q_count, np.int64)
     harmonic, inverse = harmonic_sums(n)
     worth = 2.0 ** np.arange(most + 1) - 1.0  # of a gain, in DCG
@@ -43,19 +55,10 @@ def all_metrics(
         fill_distances(queries[q], database, distances)
         fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
         table = _count_gains(distances, gains, k_bits, most)
-        counts = np.zeros(2 * k_bits + 2, np.int64)
-        by_gain = np.zeros(most + 1, np.int64)
-        N, R = 0, 0
-        for distance in range(k_bits + 1):
-            for gain in range(most + 1):
-                counts[2 * distance + (gain >= minimum)] += table[distance, gain]
-                by_gain[gain] += table[distance, gain]
-            N += counts[2 * distance] + counts[2 * distance + 1]
-            R += counts[2 * distance + 1]
-            within[q, 0, distance], within[q, 1, distance] = N, R
-        relevant[q] = R
+        counts = _count_relevant(table, minimum, within[q])
+        R = relevant[q] = within[q, 1, k_bits]
         if ties == EXPECTED:
-            found = _expected_sums(table, minimum, at, discounts, at_cut[q], harmonic, worth)
+            weighted = _expected_sums(table, minimum, at, discounts, at_cut[q], harmonic, worth)
             if R:
                 precision[q, 0] = expected_precision(counts, k_bits, R, n, LINEAGE, harmonic)
                 precision[q, 1] = expected_precision(counts, k_bits, R, top, normalizer, harmonic)
@@ -64,23 +67,19 @@ def all_metrics(
                 ranked = _rank_by_index(distances, gains, counts, k_bits)
             else:
                 ranked = _rank_by_gain(table, n, ties == OPTIMISTIC)
-            found = _ranked_sums(
+            weighted = _ranked_sums(
                 ranked, minimum, at, discount, at_cut[q], precision[q], R, top, normalizer, inverse, worth
             )
         if R:
-            graded[q] = found / R
-        ideal = _ideal_gain(by_gain, at, discounts, worth)
-        for cut in range(cuts):
-            depth = min(at[cut], n)
-            at_cut[q, 1, cut] = at_cut[q, 0, cut] / R if R else 0.0
-            at_cut[q, 0, cut] /= depth
-            at_cut[q, 2, cut] = at_cut[q, 2, cut] / ideal[cut] if ideal[cut] else 0.0
-            at_cut[q, 3, cut] /= depth
+            graded[q] = weighted / R
+        _finish_cut_offs(at_cut[q], at, n, R, _ideal_gain(table, at, discounts, worth))
     return precision, at_cut, graded, within, relevant
 
 
 @compiled
-def _count_gains(distances, gains, k_bits, most):  # pragma: no cover - compiled
+def _count_gains(
+    distances: np.ndarray, gains: np.ndarray, k_bits: int, most: int
+) -> np.ndarray:  # pragma: no cover - compiled
     """Rows of each distance and gain, int64 (k + 1, most + 1); two tables in turn, as in `_count`."""
     tables = np.zeros((2, k_bits + 1, most + 1), np.int64)
     for row in range(0, len(gains) - 1, 2):
@@ -92,7 +91,39 @@ def _count_gains(distances, gains, k_bits, most):  # pragma: no cover - compiled
 
 
 @compiled
-def _rank_by_index(distances, gains, counts, k_bits):  # pragma: no cover - compiled
+def _count_relevant(table: np.ndarray, minimum: int, within: np.ndarray) -> np.ndarray:  # pragma: no cover - compiled
+    """Irrelevant and relevant rows at each distance, alternating: int64 (2 k + 2,).
+
+    Fills rows and relevant rows within each radius, (2, k + 1).
+    """
+    counts = np.zeros(2 * len(table), np.int64)
+    N, R = 0, 0
+    for distance in range(table.shape[0]):
+        for gain in range(table.shape[1]):
+            counts[2 * distance + (gain >= minimum)] += table[distance, gain]
+        N += counts[2 * distance] + counts[2 * distance + 1]
+        R += counts[2 * distance + 1]
+        within[0, distance], within[1, distance] = N, R
+    return counts
+
+
+@compiled
+def _finish_cut_offs(
+    at_cut: np.ndarray, at: np.ndarray, n: int, R: int, ideal: np.ndarray
+) -> None:  # pragma: no cover - compiled
+    """Turn sums at the cut-offs, (4, c), into precision, recall, NDCG and ACG."""
+    for cut in range(len(at)):
+        depth = min(at[cut], n)
+        at_cut[1, cut] = at_cut[0, cut] / R if R else 0.0
+        at_cut[0, cut] /= depth
+        at_cut[2, cut] = at_cut[2, cut] / ideal[cut] if ideal[cut] else 0.0
+        at_cut[3, cut] /= depth
+
+
+@compiled
+def _rank_by_index(
+    distances: np.ndarray, gains: np.ndarray, counts: np.ndarray, k_bits: int
+) -> np.ndarray:  # pragma: no cover - compiled
     """Gains in the order of the ranking, ties by database order: a counting sort."""
     place = np.zeros(k_bits + 2, np.uint64)
     for distance in range(k_bits + 1):
@@ -106,7 +137,7 @@ def _rank_by_index(distances, gains, counts, k_bits):  # pragma: no cover - comp
 
 
 @compiled
-def _rank_by_gain(table, n, best):  # pragma: no cover - compiled
+def _rank_by_gain(table: np.ndarray, n: int, best: bool) -> np.ndarray:  # pragma: no cover - compiled
     """Gains in the order of the ranking, ties with the largest gain first, or last."""
     ranked, place, most = np.empty(n, np.uint16), 0, table.shape[1] - 1
     for distance in range(table.shape[0]):
@@ -120,30 +151,40 @@ def _rank_by_gain(table, n, best):  # pragma: no cover - compiled
 
 @compiled
 def _ranked_sums(
-    ranked, minimum, at, discount, at_cut, precision, R, top, normalizer, inverse, worth
-):  # pragma: no cover - compiled
+    ranked: np.ndarray,
+    minimum: int,
+    at: np.ndarray,
+    discount: np.ndarray,
+    at_cut: np.ndarray,
+    precision: np.ndarray,
+    R: int,
+    top: int,
+    normalizer: int,
+    inverse: np.ndarray,
+    worth: np.ndarray,
+) -> float:  # pragma: no cover - compiled
     """Walk down a ranking. Fills sums at the cut-offs and both APs; returns the sum of ACG at the relevant rows."""
     n, rank = len(ranked), 0
-    found, gained, discounted = 0, 0, 0.0
+    hits, gained, discounted = 0, 0, 0.0
     total, graded = 0.0, 0.0
     for cut in range(len(at)):
         end = min(at[cut], n)
         for place in range(rank, end):
             gain, weight = ranked[place], inverse[place + 1]
             is_relevant = np.int64(gain >= minimum)  # multiplied, not branched on: it has no pattern to predict
-            found += is_relevant
+            hits += is_relevant
             gained += gain
             discounted += worth[gain] * discount[place]
-            total += (is_relevant * found) * weight
+            total += (is_relevant * hits) * weight
             graded += (is_relevant * gained) * weight
         rank = max(rank, end)
-        at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = found, discounted, gained
+        at_cut[0, cut], at_cut[2, cut], at_cut[3, cut] = hits, discounted, gained
     for place in range(rank, n):  # the same below the last cut-off, where nothing is discounted
         gain, weight = ranked[place], inverse[place + 1]
         is_relevant = np.int64(gain >= minimum)
-        found += is_relevant
+        hits += is_relevant
         gained += gain
-        total += (is_relevant * found) * weight
+        total += (is_relevant * hits) * weight
         graded += (is_relevant * gained) * weight
     if R:
         precision[0] = total / R
@@ -152,24 +193,34 @@ def _ranked_sums(
 
 
 @compiled
-def _precision_at_top(ranked, minimum, R, top, normalizer, inverse):  # pragma: no cover - compiled
+def _precision_at_top(
+    ranked: np.ndarray, minimum: int, R: int, top: int, normalizer: int, inverse: np.ndarray
+) -> float:  # pragma: no cover - compiled
     """AP with a cut-off, from the top of a ranking."""
     last_rank, last_relevant = limits(R, top, normalizer)
-    total, found = 0.0, 0
+    total, hits = 0.0, 0
     for place in range(min(last_rank, len(ranked))):
         if ranked[place] >= minimum:
-            found += 1
-            total += found * inverse[place + 1]
-            if found == last_relevant:
+            hits += 1
+            total += hits * inverse[place + 1]
+            if hits == last_relevant:
                 break
-    return normalized(total, found, R, top, normalizer)
+    return normalized(total, hits, R, top, normalizer)
 
 
 @compiled
-def _expected_sums(table, minimum, at, discounts, at_cut, harmonic, worth):  # pragma: no cover - compiled
+def _expected_sums(
+    table: np.ndarray,
+    minimum: int,
+    at: np.ndarray,
+    discounts: np.ndarray,
+    at_cut: np.ndarray,
+    harmonic: np.ndarray,
+    worth: np.ndarray,
+) -> float:  # pragma: no cover - compiled
     """As `_ranked_sums`, in expectation over the orders within ties; the APs are computed elsewhere."""
     cut, N = 0, 0
-    found, gained, discounted, graded = 0.0, 0.0, 0.0, 0.0
+    hits, gained, discounted, graded = 0.0, 0.0, 0.0, 0.0
     total = table.sum()
     for distance in range(table.shape[0]):
         n, r, gain_all, gain_relevant, power = 0, 0, 0, 0, 0.0
@@ -190,18 +241,21 @@ def _expected_sums(table, minimum, at, discounts, at_cut, harmonic, worth):  # p
             graded += (r * gain_all - gain_relevant) / (n * (n - 1)) * (n - (N + 1) * inverse)
         while cut < len(at) and (at[cut] <= N + n or N + n == total):
             m = min(at[cut] - N, n)
-            at_cut[0, cut], at_cut[3, cut] = found + r * m / n, gained + gain_all * m / n
+            at_cut[0, cut], at_cut[3, cut] = hits + r * m / n, gained + gain_all * m / n
             at_cut[2, cut] = discounted + power / n * (discounts[N + m] - discounts[N])
             cut += 1
         if cut < len(at):
             discounted += power / n * (discounts[N + n] - discounts[N])
-        N, found, gained = N + n, found + r, gained + gain_all
+        N, hits, gained = N + n, hits + r, gained + gain_all
     return graded
 
 
 @compiled
-def _ideal_gain(by_gain, at, discounts, worth):  # pragma: no cover - compiled
+def _ideal_gain(
+    table: np.ndarray, at: np.ndarray, discounts: np.ndarray, worth: np.ndarray
+) -> np.ndarray:  # pragma: no cover - compiled
     """Discounted gain of the best possible ranking at each cut-off; `discounts` are sums over the first ranks."""
+    by_gain = table.sum(axis=0)
     ideal = np.zeros(len(at))
     for cut in range(len(at)):
         rank, depth = 0, min(at[cut], len(discounts) - 1)

@@ -1,0 +1,60 @@
+"""Normalized discounted cumulative gain of Hamming ranking."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from math_hash.evaluation.inputs import Array, Relevance
+from math_hash.evaluation.ranking_metrics import ranking_metrics
+from math_hash.evaluation.rules import columns_at
+
+
+def ndcg(
+    query_codes: Array,
+    database_codes: Array,
+    query_labels: Array,
+    database_labels: Array,
+    *,
+    at: int | Sequence[int],
+    k_bits: int | None = None,
+    ties: str = "index",
+    no_relevant: str = "zero",
+    min_shared: int = 1,
+    relevance: Relevance | None = None,
+) -> np.ndarray:
+    """NDCG of the first N rows of the ranking, graded by the number of shared labels.
+
+    DCG is the sum of (2^g - 1) / log2(1 + rank) over the first N rows, g being the gain of the row; NDCG divides it
+    by that of the best possible ranking (Jarvelin and Kekalainen 2002, with the gains of Burges et al. 2005).
+
+    The values are those of `ranking_metrics`, which computes all metrics in the same pass.
+
+    Args:
+        at: cut-off rank N, or several; ranks beyond the database count as its last one.
+
+    The other arguments and the errors are those of `average_precision`.
+
+    Returns:
+        float64 (q,), or (q, c) for c cut-off ranks in their order; in [0, 1], 0 for a query without any gain.
+
+    Example:
+        >>> import numpy as np
+        >>> codes = np.array([[1, 1], [1, -1], [-1, -1]])
+        >>> labels = np.array([[1, 1], [0, 1], [1, 1]])
+        >>> ndcg(codes[:1], codes, labels[:1], labels, at=2).round(3).tolist()
+        [0.742]
+    """
+    cuts, columns = columns_at(at)
+    metrics = ranking_metrics(
+        query_codes,
+        database_codes,
+        query_labels,
+        database_labels,
+        k_bits=k_bits,
+        at=cuts,
+        ties=ties,
+        no_relevant=no_relevant,
+        min_shared=min_shared,
+        relevance=relevance,
+    )
+    return metrics.ndcg[:, columns]

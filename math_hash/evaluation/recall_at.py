@@ -1,0 +1,57 @@
+"""Recall at a cut-off rank of Hamming ranking: the points of a recall@N curve."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from math_hash.evaluation.inputs import Array, Relevance
+from math_hash.evaluation.ranking_metrics import ranking_metrics
+from math_hash.evaluation.rules import columns_at
+
+
+def recall_at(
+    query_codes: Array,
+    database_codes: Array,
+    query_labels: Array,
+    database_labels: Array,
+    *,
+    at: int | Sequence[int],
+    k_bits: int | None = None,
+    ties: str = "index",
+    no_relevant: str = "zero",
+    min_shared: int = 1,
+    relevance: Relevance | None = None,
+) -> np.ndarray:
+    """Share of the relevant rows that stand among the first N rows of the ranking.
+
+    The values are those of `ranking_metrics`, which computes all metrics in the same pass.
+
+    Args:
+        at: cut-off rank N, or several; ranks beyond the database count as its last one.
+
+    The other arguments and the errors are those of `average_precision`.
+
+    Returns:
+        float64 (q,), or (q, c) for c cut-off ranks in their order; in [0, 1], 0 for a query without relevant rows.
+
+    Example:
+        >>> import numpy as np
+        >>> codes = np.array([[1, 1], [1, -1], [-1, -1]])
+        >>> labels = np.array([[1, 0], [0, 1], [1, 0]])
+        >>> recall_at(codes[:1], codes, labels[:1], labels, at=[1, 3]).tolist()
+        [[0.5, 1.0]]
+    """
+    cuts, columns = columns_at(at)
+    metrics = ranking_metrics(
+        query_codes,
+        database_codes,
+        query_labels,
+        database_labels,
+        k_bits=k_bits,
+        at=cuts,
+        ties=ties,
+        no_relevant=no_relevant,
+        min_shared=min_shared,
+        relevance=relevance,
+    )
+    return metrics.recall[:, columns]
