@@ -52,7 +52,8 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, samples: int = 10_00
         means[start : start + size] = differences[rng.integers(0, len(differences), (size, len(differences)))].mean(1)
     tail = min((means <= 0).sum(), (means >= 0).sum())
     low, high = np.quantile(means, [0.025, 0.975])
-    return Difference(float(differences.mean()), float(low), float(high), min(1.0, 2 * (tail + 1) / (samples + 1)))
+    p_value = min(1.0, float(2 * (tail + 1) / (samples + 1)))
+    return Difference(float(differences.mean()), float(low), float(high), p_value)
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Population counts and Hamming distances over packed codes, compiled.
 
-Layout: queries uint64 (q, words), one row a query; the database transposed, uint64 (words, n), so that the compiler
+Layout: queries uint64 (q, words), one row per query; the database transposed, uint64 (words, n), so that the compiler
 turns the loop over rows into vector instructions.
 """
 
@@ -13,8 +13,13 @@ _ONES, _1, _2, _4, _56 = np.uint64(0x0101010101010101), np.uint64(1), np.uint64(
 
 
 @numba.njit(inline="always")
-def popcount(word):  # pragma: no cover - compiled
-    """Bits set in a uint64: sums of pairs, nibbles and bytes, which LLVM recognises and makes one instruction."""
+def popcount(word: np.uint64) -> np.uint64:  # pragma: no cover - compiled
+    """Bits set in a uint64: sums of pairs, nibbles and bytes, which LLVM recognises and turns into one instruction.
+
+    Example:
+        >>> int(popcount(np.uint64(0b1011)))
+        3
+    """
     word = word - ((word >> _1) & _M1)
     word = (word & _M2) + ((word >> _2) & _M2)
     word = (word + (word >> _4)) & _M4
@@ -22,10 +27,18 @@ def popcount(word):  # pragma: no cover - compiled
 
 
 @compiled
-def fill_distances(query, database, distances, start=0):  # pragma: no cover - compiled
-    """Hamming distances of one query, uint64 (words,), to rows `start` and on of a database, uint64 (words, n).
+def fill_distances(
+    query: np.ndarray, database: np.ndarray, distances: np.ndarray, start: int = 0
+) -> None:  # pragma: no cover - compiled
+    """Hamming distances of one query, uint64 (words,), to the rows of a database, uint64 (words, n), from `start` on.
 
-    They go into uint16 (m,), m <= n - start. Slices of one dimension keep the loops free of strides.
+    They are written into uint16 (m,), m <= n - start. One-dimensional slices keep the loops free of strides.
+
+    Example:
+        >>> distances = np.empty(3, np.uint16)
+        >>> fill_distances(np.array([0b11], np.uint64), np.array([[0b11, 0b10, 0b100]], np.uint64), distances)
+        >>> distances.tolist()
+        [0, 1, 3]
     """
     rows = database[0][start : start + len(distances)]
     for row in range(len(distances)):
