@@ -17,7 +17,7 @@ import numpy as np
 import math_hash
 from math_hash.data import read_dataset, split_rows
 from math_hash.retrieval import open_index
-from math_hash.retrieval.encode import CodesFolder
+from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.rerank import Reranker
 
 TOP = 20

@@ -1,4 +1,4 @@
-"""Encoding a collection: pictures or texts of any number to a folder of codes, shard by shard."""
+"""Encoding a collection of any size into a folder of codes, shard by shard."""
 
 import io
 import os

@@ -30,7 +30,7 @@ class Neighbors:
 
     @classmethod
     def empty(cls) -> "Neighbors":
-        """No rows at all."""
+        """No rows."""
         return cls(np.empty(0, np.int64), np.empty(0, np.int64))
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Index(ABC):
             objects = "" if metadata is None else f", {len(metadata)} metadata objects"
             raise InputError(f"add: {len(checked_ids)} ids, {len(codes)} codes{objects}; expected as many of each")
         if len(set(checked_ids)) != len(checked_ids):
-            raise InputError("add: an id stands twice among those to add; expected each once")
+            raise InputError("add: an id occurs twice among those to add; expected each once")
         if checked_ids:
             self._require_kind(checked_ids)
             self._add(checked_ids, codes, metadata)

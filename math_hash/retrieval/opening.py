@@ -8,14 +8,14 @@ from math_hash.retrieval.index import Index
 
 
 def open_index(uri: str | os.PathLike[str], k_bits: int | None = None, model: str = "", create: bool = True) -> Index:
-    """Open an index, or begin one.
+    """Open an index, or create one.
 
     Args:
         uri: a folder, for the embedded engine (`codes.index`; `codes.index?engine=ivf&nlist=4096&nprobe=16` for
             approximate search); `milvus://host:19530/collection`; or `postgresql://user@host/database?table=codes`.
-        k_bits: length of the codes; needed where the index is new.
+        k_bits: length of the codes; needed if the index is new.
         model: fingerprint of the model that makes the codes; a new index keeps it.
-        create: begin a new index where none exists.
+        create: create a new index if none exists.
 
     Raises:
         InputError: there is none and `create` is false or `k_bits` is None; it holds codes of another length or

@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Job:
-    """What decides the bytes of all shards.
+    """Everything that the bytes of the shards depend on, besides the records.
 
     Attributes:
         format: of the folder of codes.
@@ -60,7 +60,7 @@ class Batch(NamedTuple):
 
 
 class ShardFolder:
-    """The folder in which the shards of a job lie until all of them are there."""
+    """The folder that holds the shards of a job until all of them are complete."""
 
     def __init__(self, path: Path):
         self.path = path

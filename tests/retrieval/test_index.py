@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from servers import milvus, postgresql
+from retrieval.servers import milvus, postgresql
 
 from math_hash.errors import InputError
 from math_hash.hamming.codes import hamming_distance, pack

@@ -39,7 +39,7 @@ class Ivf:
         return rows, np.where(rows < 0, 65535, distances).astype(np.uint16)
 
     def remove(self, rows: np.ndarray) -> None:
-        """Find these rows no longer."""
+        """Stop returning these rows."""
         import faiss
 
         self.index.remove_ids(faiss.IDSelectorBatch(rows.astype(np.int64)))

@@ -17,7 +17,7 @@ class Segment:
         ids: int64 (n,), or UTF-8 strings as bytes (n,).
         rows: row numbers, int64 (n,), rising.
         ivf: approximate index of the rows; None: they are scanned.
-        dead: bool (n,), True at rows that are passed over; None: no row is.
+        dead: bool (n,), True at rows that are skipped; None: no row is.
     """
 
     def __init__(self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: Ivf | None = None):
@@ -53,14 +53,14 @@ class Segment:
         return Segment(self.codes[:, ~self.dead], self.ids[~self.dead], self.rows[~self.dead])
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """Positions of these row numbers, of those that are here."""
+        """Positions of the rows with these numbers, as far as they are in the segment."""
         places = np.searchsorted(self.rows, rows)
         inside = places < len(self.rows)
         places, rows = places[inside], rows[inside]
         return places[self.rows[places] == rows]
 
     def bury(self, dead: np.ndarray) -> None:
-        """Pass over the rows of these numbers from now on."""
+        """Skip the rows with these numbers from now on."""
         places = self.places(dead)
         if len(places):
             self.dead = np.zeros(len(self.rows), bool)
@@ -69,7 +69,7 @@ class Segment:
                 self.ivf.remove(places)
 
     def only(self, rows: np.ndarray) -> "Segment":
-        """A copy of the rows of these numbers."""
+        """A copy of the rows with these numbers."""
         places = self.places(rows)
         return Segment(np.ascontiguousarray(self.codes[:, places]), self.ids[places], self.rows[places])
 

@@ -29,10 +29,10 @@ CREATE TABLE IF NOT EXISTS dead (row INTEGER PRIMARY KEY);
 
 
 class Store:
-    """Ids, codes and metadata of an index's rows; and what else must change together with them.
+    """Ids, codes and metadata of an index's rows, and the facts that change in the same transactions.
 
-    Row numbers rise in order of insertion and are never used again. A row that was deleted stays listed as dead until
-    a snapshot without it takes effect; `generation` is the number of the snapshot in effect, 0 for none.
+    Row numbers rise in order of insertion and are never used again. A deleted row stays listed as dead until a snapshot
+    without it takes effect; `generation` is the number of the snapshot in effect, 0 for none.
 
     Attributes:
         uri: name of the index in messages.
@@ -59,7 +59,7 @@ class Store:
         self.k_bits, self.model = int(facts["k_bits"]), facts["model"]
 
     def _begin(self, folder: Path, k_bits: int | None, model: str) -> None:
-        """Make the tables if they are missing: in a new folder, or in one whose maker was killed."""
+        """Make the tables if they are missing: in a new folder, or in one that a killed process began."""
         if self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
             return
         if k_bits is None:
@@ -75,7 +75,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block's changes to the database, or none."""
+        """Apply all of the block's changes to the database, or none."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -86,7 +86,7 @@ class Store:
 
     @contextmanager
     def one_state(self) -> Iterator[None]:
-        """All that the block reads belongs to one state of the database."""
+        """Let everything that the block reads come from one state of the database."""
         inside = self._database.in_transaction
         if not inside:
             self._database.execute("BEGIN")
@@ -98,7 +98,7 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Errors of the database and the disk as one line."""
+        """Report errors of the database and the disk as `InputError`."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -143,14 +143,14 @@ class Store:
         return deleted
 
     def set_generation(self, generation: int) -> None:
-        """Let the snapshot of this number take effect, which no longer holds the dead rows."""
+        """Put the snapshot of this number into effect, which no longer holds the dead rows."""
         self._database.execute("DELETE FROM dead")
         self._set("generation", str(generation))
 
     # ---- reading ----
 
     def version(self) -> tuple[int, int]:
-        """Something that is another one after any change to the database, by this process or another one."""
+        """A value that differs after any change to the database, by this process or another one."""
         return self._database.execute("PRAGMA data_version").fetchone()[0], self._database.total_changes
 
     @property
@@ -208,7 +208,7 @@ class Store:
         return self._numbers("SELECT row FROM dead ORDER BY row")
 
     def checkpoint(self) -> None:
-        """Move what SQLite's log holds into the database file."""
+        """Move the content of SQLite's log into the database file."""
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
