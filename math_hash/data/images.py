@@ -104,24 +104,43 @@ class ImageTransform:
     Attributes:
         resolution: side of the square, in pixels.
         mean, std: mean and standard deviation of each channel, of values in [0, 1].
+        interpolation: "bicubic" or "bilinear".
+        resize_mode: what happens to a picture that is no square, in training: with "shortest" its short side becomes
+            `resolution` and the centre is cut out; with "squash" the whole picture is squeezed into the square, as it
+            always is in evaluation.
+
+    Raises:
+        InputError: another interpolation or mode.
     """
 
     resolution: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in ("bicubic", "bilinear") or self.resize_mode not in ("shortest", "squash"):
+            raise InputError(
+                f"pictures cannot be resized by {self.interpolation!r}, {self.resize_mode!r}; expected bicubic or "
+                "bilinear, and shortest or squash"
+            )
+
+    @property
+    def resizing(self) -> tuple[str, ...]:
+        """How it differs from the default, for the names of caches."""
+        chosen = (self.interpolation, self.resize_mode)
+        return () if chosen == ("bicubic", "shortest") else chosen
 
     def __call__(self, image: Image.Image, train: bool = False) -> Tensor:
-        """Resize (bicubic), crop and normalise: float32 (3, resolution, resolution).
-
-        As the releases do it: in training the short side becomes `resolution` and the centre is cut out; otherwise
-        the whole picture is squeezed into the square.
-        """
+        """Resize, crop and normalise: float32 (3, resolution, resolution)."""
         return self.normalized(self.pixels(image, train))
 
     def pixels(self, image: Image.Image, train: bool = False) -> Tensor:
         """Resize and crop only: uint8 (3, resolution, resolution)."""
         side = self.resolution
-        image = transform.resize(image, side if train else [side, side], InterpolationMode.BICUBIC)
+        keeps_ratio = train and self.resize_mode == "shortest"
+        image = transform.resize(image, side if keeps_ratio else [side, side], InterpolationMode(self.interpolation))
         return transform.pil_to_tensor(transform.center_crop(image, [side, side]))
 
     def normalized(self, pixels: Tensor) -> Tensor:
@@ -131,7 +150,7 @@ class ImageTransform:
     def tensor(self, pixels: Tensor) -> Tensor:
         """Resize and normalise a batch of pictures, uint8 (n, 3, h, w): float32 (n, 3, resolution, resolution)."""
         side = self.resolution
-        resized = transform.resize(pixels, [side, side], InterpolationMode.BICUBIC, antialias=True)
+        resized = transform.resize(pixels, [side, side], InterpolationMode(self.interpolation), antialias=True)
         return self.normalized(resized)
 
 

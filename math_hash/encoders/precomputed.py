@@ -1,15 +1,18 @@
 """Features that were computed beforehand, by any encoder or by two different ones, in the place of CLIP."""
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
 from math_hash.data.needs import EVERYTHING, Needs
+from math_hash.encoders.encoder import Encoder, EncoderInput, ParameterGroups
 from math_hash.encoders.features import Features, stored_features
+from math_hash.errors import InputError
 
 
-class PrecomputedEncoder(nn.Module):
-    """Passes stored features on. Where image and text widths differ, a learned linear map a modality joins them.
+class PrecomputedEncoder(Encoder):
+    """Passes stored features on. Where image and text widths differ, one learned linear map per modality joins them.
 
     Args:
         image_width: width of the stored image features.
@@ -20,19 +23,76 @@ class PrecomputedEncoder(nn.Module):
         width: the shared width d, the smaller of the two.
     """
 
+    takes_pictures = False
+
     def __init__(self, image_width: int, text_width: int, stage_widths: Sequence[int] | None = None):
         super().__init__()
-        self.image_width, self.text_width = image_width, text_width
-        self.stage_widths = None if stage_widths is None else tuple(stage_widths)
+        self.tokenizer = _NoTokenizer()
+        self.stored_widths = (image_width, text_width)
+        self.stage_widths = None if stage_widths is None else (stage_widths[0], stage_widths[1])
         self.width = min(image_width, text_width)
         same = image_width == text_width
         self.image_map = nn.Identity() if same else nn.Linear(image_width, self.width)
         self.text_map = nn.Identity() if same else nn.Linear(text_width, self.width)
 
-    def encode_image(self, stored: dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
-        """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
-        return stored_features(stored, needs, self.image_map)
+    @property
+    def spec(self) -> dict[str, Any]:
+        """See `Encoder.spec`."""
+        image_width, text_width = self.stored_widths
+        return {
+            "kind": "precomputed",
+            "image_width": image_width,
+            "text_width": text_width,
+            "stage_widths": self.stage_widths,
+        }
 
-    def encode_text(self, stored: dict[str, Tensor], needs: Needs = EVERYTHING) -> Features:
+    def encode_image(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
+        """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
+        return stored_features(_stored(stored), needs, self.image_map)
+
+    def encode_text(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
         """`stored`: as for images, with text_width, and padding, bool (b, length), beside tokens."""
-        return stored_features(stored, needs, self.text_map)
+        return stored_features(_stored(stored), needs, self.text_map)
+
+    def parameter_groups(self) -> ParameterGroups:
+        """All of it is new."""
+        return ParameterGroups([], [parameter for parameter in self.parameters() if parameter.requires_grad])
+
+    @property
+    def resolution(self) -> NoReturn:
+        """Raises `InputError`: it takes no pictures."""
+        _refuse()
+
+    @property
+    def context_length(self) -> NoReturn:
+        """Raises `InputError`: it takes no texts."""
+        _refuse()
+
+    @property
+    def image_transform(self) -> NoReturn:
+        """Raises `InputError`: it takes no pictures."""
+        _refuse()
+
+
+class _NoTokenizer:
+    is_clips = False
+
+    @property
+    def pad_id(self) -> NoReturn:
+        _refuse()
+
+    def __call__(self, texts: Sequence[str], max_words: int) -> NoReturn:
+        _refuse()
+
+    def lengths(self, token_ids: Tensor) -> NoReturn:
+        _refuse()
+
+
+def _stored(value: EncoderInput) -> dict[str, Tensor]:
+    if isinstance(value, Tensor):
+        _refuse()
+    return value
+
+
+def _refuse() -> NoReturn:
+    raise InputError("this model was trained on stored features and has no encoder for pictures or texts")

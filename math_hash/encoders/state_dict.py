@@ -32,6 +32,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file")
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)

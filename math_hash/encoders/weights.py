@@ -2,29 +2,38 @@
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import open_clip
+from open_clip.convert import convert_state_dict
 from torch import Tensor
 
+from math_hash.encoders.architecture import check_architecture, is_clips_own
 from math_hash.encoders.clip import ClipEncoder
+from math_hash.encoders.hugging_face import fetch_text_config
 from math_hash.encoders.state_dict import read_state_dict
+from math_hash.encoders.tokenizers import HuggingFaceTokenizer
 from math_hash.errors import InputError
+from math_hash.files import read_json
 
-# what OpenAI's archives carry beside the weights
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+_CONFIG = "open_clip_config.json"
+# what OpenAI's archives carry beside the weights, and what transformers' towers did
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "embeddings.position_ids")
+_DECODER = "text_decoder."  # of CoCa, which writes captions
 
 
 def open_encoder(
     clip_path: str, encoder: str | None = None, weights: str | None = None, resolution: int = 224
 ) -> ClipEncoder:
-    """Open a CLIP by file or by name.
+    """Open an encoder by file or by name.
 
     Args:
         clip_path: weights in OpenAI's names; read when `encoder` is None.
-        encoder: an open_clip model name, or "demo", the small one that ships with this package.
+        encoder: an open_clip model name; a folder as open_clip's models have it on the Hugging Face hub, with
+            `open_clip_config.json` and the tokenizer's files; or "demo", the small one that ships with this package.
         weights: an open_clip tag, a weight file, or "none" for random weights. Only with `encoder`.
         resolution: side of the input; the position embeddings are interpolated where it differs from the weights'.
 
@@ -40,11 +49,12 @@ def open_encoder(
         return encoder_from_openai(read_state_dict(clip_path), resolution, clip_path)
 
     architecture = named_architecture(encoder, resolution)
-    if weights == "none":
-        return ClipEncoder(architecture)
-    if weights and os.path.isfile(weights):
-        model = ClipEncoder(architecture)
-        load_clip(model, read_state_dict(weights), weights)
+    check_architecture(architecture)
+    is_file = weights is not None and os.path.isfile(weights)
+    if is_file or weights == "none":
+        model = _new_encoder(encoder, architecture, _published_preprocessing(encoder, architecture))
+        if weights and is_file:
+            load_clip(model, read_state_dict(weights), weights)
         return model
     tags = open_clip.list_pretrained_tags_by_model(encoder)
     if weights not in tags:
@@ -52,7 +62,6 @@ def open_encoder(
             f"--encoder-weights {weights}: neither a file nor a tag of {encoder}; its tags are "
             f"{', '.join(tags) or 'none'}; 'none' starts from scratch"
         )
-    ClipEncoder(architecture)  # refuse what cannot be used before anything is downloaded
     try:
         downloaded = open_clip.create_model(encoder, pretrained=weights, force_image_size=resolution)
     except Exception as error:  # hub, network and file errors of many kinds
@@ -60,10 +69,31 @@ def open_encoder(
         raise InputError(
             f"--encoder-weights {weights}: cannot be downloaded ({reason}); get the file elsewhere and give its path"
         ) from error
-    preprocessing = downloaded.visual.preprocess_cfg
-    model = ClipEncoder(architecture, preprocessing["mean"], preprocessing["std"])
-    model.clip.load_state_dict(downloaded.state_dict())
+    model = _new_encoder(encoder, architecture, downloaded.visual.preprocess_cfg)
+    state = downloaded.state_dict()
+    model.clip.load_state_dict({name: value for name, value in state.items() if not name.startswith(_DECODER)})
     return model
+
+
+def _new_encoder(name: str, architecture: dict[str, Any], preprocessing: Mapping[str, Any]) -> ClipEncoder:
+    """An encoder with random weights; its tokenizer and its text tower's configuration may come from the hub."""
+    folder = Path(name) if _has_config(name) else None
+    known = ("mean", "std") if is_clips_own(architecture) else ("mean", "std", "interpolation", "resize_mode")
+    transform = {key: preprocessing[key] for key in known if preprocessing.get(key) is not None}
+    text_name = architecture["text_cfg"].get("hf_model_name")
+    text_config = fetch_text_config(text_name, folder) if text_name else None
+    model = ClipEncoder(architecture, **transform, text_config=text_config)
+    if isinstance(model.tokenizer, HuggingFaceTokenizer):
+        model.tokenizer.fetch(folder or model.tokenizer.name)
+    return model
+
+
+def _published_preprocessing(name: str, architecture: dict[str, Any]) -> Mapping[str, Any]:
+    """What the published weights of a model expect; for CLIP's own towers, what OpenAI's expect."""
+    if _has_config(name):
+        return read_json(Path(name) / _CONFIG).get("preprocess_cfg", {})
+    tags = [] if is_clips_own(architecture) else open_clip.list_pretrained_tags_by_model(name)
+    return open_clip.get_pretrained_cfg(name, tags[0]) if tags else {}
 
 
 def encoder_from_openai(state: dict[str, Tensor], resolution: int | None, source: str | Path) -> ClipEncoder:
@@ -91,12 +121,15 @@ def load_clip(model: ClipEncoder, state: dict[str, Tensor], source: str | Path) 
         InputError: names or shapes do not fit.
     """
     state = {name: tensor.float() for name, tensor in state.items() if not name.endswith(_NOT_WEIGHTS)}
-    if hasattr(model.clip, "text") and "positional_embedding" in state:
-        state = open_clip.model.convert_to_custom_text_state_dict(state)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(_DECODER)}
     try:
+        state = convert_state_dict(model.clip, state)
+        if hasattr(model.clip, "text") and "positional_embedding" in state:
+            state = open_clip.model.convert_to_custom_text_state_dict(state)
         open_clip.model.resize_pos_embed(state, model.clip)
-        model.clip.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
+        with model.image_tower.at_published_size():
+            model.clip.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{source}: these weights do not fit the encoder ({reason})") from error
 
@@ -109,15 +142,23 @@ def named_architecture(name: str, resolution: int) -> dict[str, Any]:
     """
     if name == "demo":
         architecture = json.loads((files("math_hash") / "encoders" / "demo.json").read_text())
+    elif _has_config(name):
+        content = read_json(Path(name) / _CONFIG)
+        architecture = content.get("model_cfg", content)
+        check_architecture(architecture)
     else:
         architecture = open_clip.get_model_config(name) if "/" not in name and ":" not in name else None
     if architecture is None:
         raise InputError(
             f"--encoder {name}: not an open_clip model; names are such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
-            "(open_clip.list_models() has all), or demo"
+            f"(open_clip.list_models() has all), demo, or a folder with {_CONFIG}"
         )
     architecture["vision_cfg"]["image_size"] = resolution
     return architecture
+
+
+def _has_config(name: str) -> bool:
+    return (Path(name) / _CONFIG).is_file()
 
 
 def _architecture_of(state: dict[str, Tensor], source: str | Path) -> dict[str, Any]:

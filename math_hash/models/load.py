@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from math_hash.encoders import ClipEncoder, PrecomputedEncoder
+from math_hash.encoders import build_encoder
 from math_hash.errors import InputError
 from math_hash.files import read_json
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
@@ -59,10 +59,9 @@ def read_saved(folder: str | Path, *, trusted: bool = True) -> HashModel:
     try:
         content = json.loads((folder / CONFIG).read_text())
         config = ModelConfig(**content)
-        encoder = dict(config.encoder)
-        build = {"clip": ClipEncoder, "precomputed": PrecomputedEncoder}[encoder.pop("kind")]
+        encoder = build_encoder(config.encoder)
         model = HashModel(
-            build(**encoder), config.method, config.k_bits, config.method_options, config.max_words, trusted=trusted
+            encoder, config.method, config.k_bits, config.method_options, config.max_words, trusted=trusted
         )
     except InputError as error:
         raise InputError(f"{folder / CONFIG}: {error}") from error

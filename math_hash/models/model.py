@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
 from math_hash.data.pairs import to_device
-from math_hash.encoders import ClipEncoder, PrecomputedEncoder
+from math_hash.encoders import Encoder
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
@@ -26,8 +26,7 @@ from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, kep
 class ModelConfig:
     """What rebuilds a model from its weights. Saved as `config.json` beside `model.safetensors`.
 
-    encoder: {"kind": "clip", "architecture", "mean", "std"}, or {"kind": "precomputed", "image_width", "text_width",
-    "stage_widths"}.
+    encoder: what `build_encoder` takes, such as {"kind": "clip", "architecture", "mean", "std"}.
     """
 
     method: str
@@ -56,7 +55,7 @@ class HashModel(nn.Module, CodeModel):
 
     def __init__(
         self,
-        encoder: ClipEncoder | PrecomputedEncoder,
+        encoder: Encoder,
         method: str,
         k_bits: int,
         method_options: dict[str, Any],
@@ -114,22 +113,7 @@ class HashModel(nn.Module, CodeModel):
     @property
     def config(self) -> ModelConfig:
         """What rebuilds this model."""
-        if isinstance(self.encoder, ClipEncoder):
-            architecture = self.encoder.architecture
-            encoder = {
-                "kind": "clip",
-                "architecture": architecture,
-                "mean": list(self.encoder.mean),
-                "std": list(self.encoder.std),
-            }
-        else:
-            encoder = {
-                "kind": "precomputed",
-                "image_width": self.encoder.image_width,
-                "text_width": self.encoder.text_width,
-                "stage_widths": self.encoder.stage_widths,
-            }
-        return ModelConfig(self.method, self.head.k_bits, self.method_options, encoder, self.max_words)
+        return ModelConfig(self.method, self.head.k_bits, self.method_options, self.encoder.spec, self.max_words)
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json`, each atomically.
@@ -150,7 +134,7 @@ class HashModel(nn.Module, CodeModel):
         Raises:
             InputError: the model takes stored features and no pictures.
         """
-        return self._clip.image_transform
+        return self.encoder.image_transform
 
     def tokenize(self, texts: list[str], max_words: int) -> Tensor:
         """See `CodeModel.tokenize`.
@@ -158,13 +142,7 @@ class HashModel(nn.Module, CodeModel):
         Raises:
             InputError: the model takes stored features and no texts.
         """
-        return self._clip.tokenize(texts, max_words)
-
-    @property
-    def _clip(self) -> ClipEncoder:
-        if not isinstance(self.encoder, ClipEncoder):
-            raise InputError("this model was trained on stored features and has no encoder for pictures or texts")
-        return self.encoder
+        return self.encoder.tokenize(texts, max_words)
 
     @property
     def kept_bit_order(self) -> list[int]:

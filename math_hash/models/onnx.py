@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
-from math_hash.encoders import ClipEncoder
+from math_hash.encoders.tokenizers import BytePairTokenizer
 from math_hash.errors import InputError, import_extra
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
 from math_hash.models.code_model import CONFIG, CodeModel
@@ -39,7 +39,8 @@ class OnnxModel(CodeModel):
         try:
             self.method, self.k_bits, self.max_words = config["method"], config["k_bits"], config["max_words"]
             self._fingerprint, self.results = config["fingerprint"], config["results"]
-            self._transform = ImageTransform(config["resolution"], tuple(config["mean"]), tuple(config["std"]))
+            mean, std = tuple(config["mean"]), tuple(config["std"])
+            self._transform = ImageTransform(config["resolution"], mean, std, config.get("interpolation", "bicubic"))
             require_sums(folder, config["sha256"])
             providers = onnxruntime.get_available_providers()
             self._sessions = {
@@ -66,7 +67,7 @@ class OnnxModel(CodeModel):
 
     def tokenize(self, texts: list[str], max_words: int) -> Tensor:
         """See `CodeModel.tokenize`."""
-        return ClipEncoder.tokenize(texts, max_words)
+        return BytePairTokenizer()(texts, max_words)
 
     def hash_image(self, images: Tensor) -> Tensor:
         """See `CodeModel.hash_image`."""
@@ -98,12 +99,15 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
         The largest difference of a continuous code, "image" and "text".
 
     Raises:
-        InputError: the model takes stored features, a needed package is missing, the folder is there already, or the
-            two differ by more than 1e-4, or in the sign of a value that is further from zero.
+        InputError: the model takes stored features or has another tokenizer than CLIP's, a needed package is missing,
+            the folder is there already, or the two differ by more than 1e-4, or in the sign of a value that is further
+            from zero.
     """
     onnxruntime = import_extra("onnxruntime", "onnx", folder)
     import_extra("onnxscript", "onnx", folder)
     transform, folder = model.image_transform, Path(folder)
+    if not model.encoder.tokenizer.is_clips:
+        raise InputError(f"{folder}: this encoder's tokenizer is not CLIP's, and ONNX models have no other one")
     if folder.exists():
         raise InputError(f"{folder}: is there already; remove it, or name another folder")
     model = model.to("cpu").eval()
@@ -131,6 +135,7 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
         config: dict[str, Any] = {
             "format": "onnx", "opset": OPSET, "method": model.method, "k_bits": model.k_bits,
             "max_words": model.max_words, "resolution": side, "mean": transform.mean, "std": transform.std,
+            **({} if transform.interpolation == "bicubic" else {"interpolation": transform.interpolation}),
             "fingerprint": model.fingerprint, "results": model.results, "largest_difference": differences,
             "sha256": sums_of(building),
         }  # fmt: skip

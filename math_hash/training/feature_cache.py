@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from tqdm import tqdm
 
 from math_hash.config import Config
 from math_hash.data import EVERYTHING, DatasetFolder, FeatureFolder, PairDataset, TarMember, load_batches
-from math_hash.encoders import ClipEncoder
+from math_hash.encoders import Encoder
 from math_hash.errors import InputError
 from math_hash.files import read_json, sha256, write_text
 from math_hash.models.model import HashModel
@@ -45,23 +46,21 @@ def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accele
     return replace(data, features=FeatureFolder(folder, len(data.folder)), is_cached=True)
 
 
-def describe(encoder: ClipEncoder, folder: DatasetFolder, max_words: int) -> dict[str, object]:
+def describe(encoder: Encoder, folder: DatasetFolder, max_words: int) -> dict[str, object]:
     """Everything that decides the features."""
     weights = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         weights.update(name.encode())
         weights.update(value.detach().float().cpu().contiguous().numpy())
-    transform = encoder.image_transform
     return {
         "encoder_sha256": weights.hexdigest(),
-        "architecture": encoder.architecture,
+        **encoder.describe(),
         "dataset": {
             name: sha256(folder.path / name)
             for name in ("index.mat", "caption.mat", "label_t.mat", "members.npy")
             if (folder.path / name).exists()
         },
         "pictures": pictures_sum(folder),
-        "transform": [transform.resolution, *transform.mean, *transform.std],
         "max_words": max_words,
     }
 
@@ -79,7 +78,7 @@ def pictures_sum(folder: DatasetFolder) -> str:
 
 def write_features(
     output: Path,
-    encoder: ClipEncoder,
+    encoder: Encoder,
     data: Data,
     max_words: int,
     accelerator: Accelerator,
@@ -95,7 +94,7 @@ def write_features(
     building = output.with_name(f".{output.name}.partial")
     rows = np.setdiff1d(np.arange(len(folder)), np.fromiter(data.rejected, int))
     batches = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
-    dataset = PairDataset(folder, encoder.tokenize, encoder.image_transform, max_words)
+    dataset = PairDataset(folder, encoder.tokenizer, encoder.image_transform, max_words)
     encoder.to(accelerator.device).eval()
     try:
         if accelerator.is_main_process and not _is_begun(building, described):
@@ -131,45 +130,33 @@ def _is_begun(building: Path, described: dict[str, object]) -> bool:
     return path.is_file() and read_json(path) == json.loads(json.dumps(described))
 
 
-def _allocate(building: Path, encoder: ClipEncoder, rows: int, max_words: int, batches: int) -> None:
+def _allocate(building: Path, encoder: Encoder, rows: int, max_words: int, batches: int) -> None:
     building.mkdir(parents=True, exist_ok=True)
-    image, text = encoder.encode_image(_blank(encoder), EVERYTHING), (max_words, encoder.width)
-    shapes = {
-        "image_tokens": image.tokens.shape[1:],
-        "image_pooled": (encoder.width,),
-        "image_stages": image.stages.shape[1:],
-        "text_tokens": text,
-        "text_pooled": (encoder.width,),
-        "text_stages": (4, encoder.stage_widths[1]),
-        "label_tokens": text,
-        "label_pooled": (encoder.width,),
-    }
-    for name, shape in shapes.items():
-        _array(building / f"{name}.npy", (rows, *shape), np.float16)
-    for name in ("text_length", "label_length"):
-        _array(building / f"{name}.npy", (rows,), np.int64)
+    device, side = next(encoder.parameters()).device, encoder.resolution
+    ids = encoder.tokenize([""], max_words).to(device)
+    blank = {"image": torch.zeros(1, 3, side, side, device=device), "text": ids, "label_text": ids}
+    for name, values in _features(encoder, blank).items():
+        is_length = name.endswith("_length")
+        _array(building / f"{name}.npy", (rows, *values.shape[1:]), np.int64 if is_length else np.float16)
     _array(building / _DONE, (batches,), np.uint8)
-
-
-def _blank(encoder: ClipEncoder) -> torch.Tensor:
-    side = encoder.resolution
-    return torch.zeros(1, 3, side, side, device=next(encoder.parameters()).device)
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> None:
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
 
 
-def _encode(arrays: dict[str, np.ndarray], encoder: ClipEncoder, inputs: dict, rows: np.ndarray) -> None:
-    found = {
-        "image": encoder.encode_image(inputs["image"], EVERYTHING),
-        "text": encoder.encode_text(inputs["text"], EVERYTHING),
-        "label": encoder.encode_text(inputs["label_text"], EVERYTHING),
-    }
-    for stream, features in found.items():
-        arrays[f"{stream}_tokens"][rows] = features.tokens.cpu().numpy()
-        arrays[f"{stream}_pooled"][rows] = features.pooled.cpu().numpy()
-        if stream != "label":
-            arrays[f"{stream}_stages"][rows] = features.stages.cpu().numpy()
-        if stream != "image":
-            arrays[f"{stream}_length"][rows] = (~features.padding).sum(dim=1).cpu().numpy()
+def _encode(arrays: dict[str, np.ndarray], encoder: Encoder, inputs: dict[str, Tensor], rows: np.ndarray) -> None:
+    for name, values in _features(encoder, inputs).items():
+        arrays[name][rows] = values.cpu().numpy()
+
+
+def _features(encoder: Encoder, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays of a `FeatureFolder` for a batch; stages only where the encoder has some."""
+    needs = replace(EVERYTHING, stages=encoder.stage_widths is not None)
+    text, label = (encoder.encode_text(inputs[name], needs) for name in ("text", "label_text"))
+    arrays: dict[str, Tensor | None] = {}
+    for stream, features in (("image", encoder.encode_image(inputs["image"], needs)), ("text", text), ("label", label)):
+        arrays[f"{stream}_tokens"], arrays[f"{stream}_pooled"] = features.tokens, features.pooled
+        arrays[f"{stream}_stages"] = None if stream == "label" else features.stages
+        arrays[f"{stream}_length"] = None if features.padding is None else (~features.padding).sum(dim=1)
+    return {name: values for name, values in arrays.items() if values is not None}

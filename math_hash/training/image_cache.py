@@ -20,7 +20,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from math_hash.config import Config
-from math_hash.encoders import ClipEncoder
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder
 from math_hash.models.model import HashModel
@@ -61,11 +60,11 @@ def with_image_cache(config: Config, model: HashModel, data: Data, accelerator: 
     Raises:
         InputError: it cannot be written.
     """
-    if not config.image_cache or data.features is not None or not isinstance(model.encoder, ClipEncoder):
+    if not config.image_cache or data.features is not None or not model.encoder.takes_pictures:
         return data
     side = model.encoder.resolution
     rows = min(len(data.folder), int(config.image_cache * 1e9) // (len(FORMS) * 3 * side * side))
-    described = json.dumps([pictures_sum(data.folder), side, rows])
+    described = json.dumps([pictures_sum(data.folder), side, rows, *model.encoder.image_transform.resizing])
     key = hashlib.sha256(described.encode()).hexdigest()[:16]
     folder = Path(config.cache_dir) / f"{config.dataset}-pictures-{key}"
     if accelerator.is_main_process and not folder.is_dir():

@@ -18,9 +18,8 @@ from math_hash.data import (
     read_dataset,
     split_rows,
 )
-from math_hash.encoders import ClipEncoder, PrecomputedEncoder, named_architecture, open_encoder
+from math_hash.encoders import Encoder, PrecomputedEncoder, named_architecture, open_encoder
 from math_hash.encoders.blocks import compile_blocks
-from math_hash.encoders.encoder import Encoder
 from math_hash.errors import InputError
 from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.methods import WITHOUT_LABELS, complete_options, find_method
@@ -62,18 +61,17 @@ class Data:
         Raises:
             InputError: pictures for a model of stored features, or the other way round.
         """
-        if isinstance(encoder, ClipEncoder) != (self.features is None or self.is_cached):
+        if encoder.takes_pictures != (self.features is None or self.is_cached):
             raise InputError("--features: a model of stored features needs it, a model with a CLIP takes none")
         if self.is_cached:
             return FeaturePairDataset(self.folder, self.features, needs)
         if self.features is None:
             transform, cache = encoder.image_transform, self.image_cache
-            return PairDataset(self.folder, encoder.tokenize, transform, max_words, needs=needs, image_cache=cache)
+            return PairDataset(self.folder, encoder.tokenizer, transform, max_words, needs=needs, image_cache=cache)
         widths = (self.features.image_width, self.features.text_width)
-        if widths != (encoder.image_width, encoder.text_width):
+        if widths != encoder.stored_widths:
             raise InputError(
-                f"--features {self.features.folder}: widths {widths}, but the model takes "
-                f"{(encoder.image_width, encoder.text_width)}"
+                f"--features {self.features.folder}: widths {widths}, but the model takes {encoder.stored_widths}"
             )
         return FeaturePairDataset(self.folder, self.features, needs)
 
@@ -156,14 +154,14 @@ def open_model(config: Config, data: Data) -> HashModel:
             ) from error
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)
-    elif config.gradient_checkpointing and isinstance(encoder, ClipEncoder):
-        encoder.clip.set_grad_checkpointing(True)
+    elif config.gradient_checkpointing:
+        encoder.set_grad_checkpointing()
     if config.compile:
         compile_blocks(model)
     return model
 
 
-def new_encoder(config: Config, data: Data) -> ClipEncoder | PrecomputedEncoder:
+def new_encoder(config: Config, data: Data) -> Encoder:
     """The encoder that the options name: a CLIP, or what passes stored features on.
 
     Raises:
@@ -195,8 +193,7 @@ def open_trained(config: Config) -> HashModel:
     ):
         if wanted != given:
             raise InputError(f"--pretrained {config.pretrained}: trained with {flag} {given}, not {wanted}")
-    encoder = model.encoder
-    named = config.encoder and isinstance(encoder, ClipEncoder)
-    if named and named_architecture(config.encoder, encoder.resolution) != encoder.architecture:
+    architecture = model.encoder.spec.get("architecture")
+    if config.encoder and architecture and named_architecture(config.encoder, model.encoder.resolution) != architecture:
         raise InputError(f"--pretrained {config.pretrained}: its encoder is not {config.encoder}")
     return model
