@@ -23,8 +23,8 @@ from math_hash.encoders import ClipEncoder
 from math_hash.encoders.blocks import compile_blocks
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
-from math_hash.training.loop import TrainingStep
 from math_hash.training.memory import keep_freed_memory
+from math_hash.training.step import TrainingStep
 
 # of one row, forward and backward: 26 GFLOP for the image, 7 for each of two texts, 4 for the heads
 FLOP_PER_ROW = 44e9
