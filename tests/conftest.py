@@ -5,85 +5,30 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-import open_clip
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
 import math_hash
-from math_hash.data import write_dataset
+from math_hash.testing.tiny import ON_CPU, TINY, launcher, make_tiny_dataset, tiny_clip, write_tiny_clip
+
+__all__ = ["ON_CPU", "TINY", "launcher", "make_tiny_dataset", "tiny_clip", "write_tiny_clip"]
 
 pytest_plugins = ["retrieval.server.fixtures"]
 
 SHARED = Path(os.environ.get("MATH_HASH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 
-# OpenAI's layout at toy size: 2 x 2 patches, two blocks a tower
-TINY = {
-    "embed_dim": 64,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2},
-}
-
-
-def tiny_clip(seed: int = 0) -> open_clip.CLIP:
-    """open_clip's own model with random weights, larger than its initial ones so that details show."""
-    torch.manual_seed(seed)
-    model = open_clip.CLIP(**TINY).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model
-
 
 @pytest.fixture(scope="session")
 def clip_file(tmp_path_factory) -> Path:
     """A tiny CLIP's weights in OpenAI's names."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file({name: value.contiguous() for name, value in tiny_clip().state_dict().items()}, path)
-    return path
+    return write_tiny_clip(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory) -> Path:
     """60 coloured pictures; the labels are which channels are bright."""
     return make_tiny_dataset(tmp_path_factory.mktemp("dataset") / "tiny", rows=60)
-
-
-def make_tiny_dataset(folder: Path, rows: int) -> Path:
-    rng = np.random.default_rng(7)
-    names = ["red", "green", "blue"]
-    labels = np.zeros((rows, 3), np.uint8)
-    labels[np.arange(rows), rng.integers(0, 3, rows)] = 1
-    labels |= rng.random((rows, 3)) < 0.2
-
-    def add_pictures(building: Path) -> None:
-        for row, label in enumerate(labels):
-            pixels = rng.integers(0, 60, (40, 36, 3)) + 180 * label
-            Image.fromarray(pixels.astype(np.uint8)).save(building / f"{row}.png")
-
-    captions = [" and ".join(np.array(names)[label > 0]) if row % 7 else "" for row, label in enumerate(labels)]
-    write_dataset(
-        folder,
-        images=[f"{row}.png" for row in range(rows)],
-        captions=captions,
-        labels=labels,
-        label_names=names,
-        protocol="own",
-        add_files=add_pictures,
-    )
-    return folder
-
-
-def launcher(processes: int) -> list[str]:
-    """What starts a script in so many CPU processes (gloo); `accelerate launch --cpu` would start a single one."""
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-
-
-ON_CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -93,7 +38,7 @@ def tiny_flags(tiny_dataset, clip_file, tmp_path) -> list[str]:
         "--dataset-root", str(tiny_dataset.parent), "--dataset", "tiny", "--clip-path", str(clip_file),
         "--resolution", "32", "--max-words", "12", "--query-num", "10", "--train-num", "40", "--val-num", "9",
         "--batch-size", "8", "--epochs", "2", "--lr", "0.001", "--clip-lr", "0.0001", "--num-workers", "0",
-        "--transformer-layers", "1", "--k-bits", "12", "--save-dir", str(tmp_path / "run"),
+        "--k-bits", "12", "--save-dir", str(tmp_path / "run"),
         "--cache-dir", str(tmp_path / "cache"),
     ]  # fmt: skip
 

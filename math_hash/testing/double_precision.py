@@ -6,8 +6,8 @@ large within a few. MESDCH's (C - c) log((eps + C) / (eps + c)), c = relu(cosine
 where a cosine leaves zero: initial weights that differ by 10^-7 end two tiny epochs later in losses that differ by
 0.1 to 100 %. In double precision the same differences start at 10^-16, and stay below 10^-9 in trainings of this size.
 
-As a script: `double_precision.py RUNS FOLDER`, RUNS being JSON of name -> flags of main.py; runs them one after the
-other, and leaves FOLDER/<name>.pt, what was recorded.
+As a script: `python -m math_hash.testing.double_precision RUNS FOLDER`, RUNS being JSON of name -> flags of main.py;
+runs them one after the other, and leaves FOLDER/<name>.pt, what was recorded.
 """
 
 import json

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from training.runs import launch, losses, results
 
 from math_hash.methods import METHODS
+from math_hash.testing import double_precision
 
-SCRIPT = Path(__file__).with_name("double_precision.py")
+SCRIPT = Path(double_precision.__file__)
 TRAINED = [name for name, method in METHODS.items() if method.trained_by_gradient]
 FITTED = [name for name in METHODS if name not in TRAINED]
 SINGLE = ["MATH single", "MESDCH single"]
@@ -25,7 +26,7 @@ def runs(tmp_path_factory, tiny_dataset, clip_file):
     flags = [
         "--is-train", "--dataset-root", tiny_dataset.parent, "--dataset", "tiny", "--clip-path", clip_file,
         "--resolution", 32, "--max-words", 12, "--query-num", 10, "--train-num", 40, "--val-num", 9, "--batch-size", 7,
-        "--epochs", 2, "--lr", 0.001, "--clip-lr", 0.0003, "--num-workers", 0, "--transformer-layers", 1,
+        "--epochs", 2, "--lr", 0.001, "--clip-lr", 0.0003, "--num-workers", 0,
         "--k-bits", 12,
     ]  # fmt: skip
     options = {name: ["--method", name] for name in METHODS}

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from training.double_precision import recorded_training
 from training.runs import losses
 
 from math_hash.cli import main_py
@@ -16,6 +15,7 @@ from math_hash.data import load_batches, read_dataset, split_rows
 from math_hash.data.pairs import to_device
 from math_hash.errors import InputError
 from math_hash.models.load import read_saved
+from math_hash.testing.double_precision import recorded_training
 from math_hash.training import batch_size, loop
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
@@ -31,7 +31,7 @@ def trained(tiny_flags, folder, *options):
 
 
 def equal_in_double_precision(tiny_flags, tmp_path, option):
-    """Each step's terms and the first gradients do not change by an option; see `training.double_precision`."""
+    """Each step's terms and the first gradients do not change by an option; see `recorded_training`."""
     runs = []
     for folder, options in (("plain", []), ("changed", [option])):
         with recorded_training() as steps:
@@ -85,11 +85,12 @@ def test_padding_of_a_whole_batch_is_left_out_where_it_changes_nothing(tiny_flag
     folder = read_dataset(tiny_dataset)
     pairs = Data(folder, None, None, {}, unusable=0, pairs_only=False).pairs(model).with_streams(("text", "label"))
     batch = next(iter(load_batches(pairs, [np.arange(20)])))
-    lengths = (pairs.text_ids[:20].argmax(dim=1).max() + 1).item()
+    ids = pairs.text_ids.of_rows(range(20))
+    lengths = (ids.argmax(dim=1).max() + 1).item()
     assert batch["text"].shape[1] == (lengths if masked else model.max_words)
     assert lengths < model.max_words
     with torch.no_grad():
-        assert torch.allclose(model.hash_text(batch["text"]), model.hash_text(pairs.text_ids[:20]), atol=1e-6)
+        assert torch.allclose(model.hash_text(batch["text"]), model.hash_text(ids), atol=1e-6)
 
 
 def test_compiled_blocks_leave_the_losses_as_they_are(tiny_flags, tmp_path, monkeypatch, capsys):
