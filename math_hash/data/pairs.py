@@ -13,6 +13,7 @@ from math_hash.data.feature_folder import FeatureFolder
 from math_hash.data.folder import DatasetFolder
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.data.needs import EVERYTHING, Needs
+from math_hash.data.token_ids import TokenIds, Tokenizer
 from math_hash.errors import InputError
 
 STREAMS = ("image", "text", "label")
@@ -33,7 +34,7 @@ class PairDataset(Dataset):
 
     Args:
         folder: the dataset.
-        tokenize: texts and a length -> token ids, int64 (n, length).
+        tokenizer: of the texts, each of which it is called for when the text is first read.
         transform: of the pictures.
         max_words: length of the token ids.
         train: use the transform's form for training.
@@ -44,7 +45,7 @@ class PairDataset(Dataset):
     def __init__(
         self,
         folder: DatasetFolder,
-        tokenize: Callable[[list[str], int], Tensor],
+        tokenizer: Tokenizer,
         transform: ImageTransform,
         max_words: int,
         train: bool = False,
@@ -53,11 +54,11 @@ class PairDataset(Dataset):
     ):
         self.image_cache = image_cache
         self.folder, self.transform, self.train, self.needs = folder, transform, train, needs
-        self.tokenize, self.max_words = tokenize, max_words
+        self.tokenizer, self.max_words = tokenizer, max_words
         self.draw: tuple[int, ...] | None = None
         self.streams: tuple[str, ...] = STREAMS
-        self.text_ids = tokenize(folder.captions, max_words)
-        self.label_text_ids = tokenize(folder.label_texts, max_words)
+        self.text_ids = TokenIds(folder.captions, tokenizer, max_words)
+        self.label_text_ids = TokenIds(folder.label_texts, tokenizer, max_words)
 
     def with_streams(self, streams: tuple[str, ...]) -> "PairDataset":
         """The same rows, of which an item has only these of "image", "text" and "label"; token ids are shared."""
@@ -94,6 +95,14 @@ class PairDataset(Dataset):
                 return InputError(f"{self.folder.path}, row {row}: {error}")
         return item
 
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any] | InputError]:
+        """The items of a batch, as the data loader asks for them; their texts are tokenized at once."""
+        if "text" in self.streams and self.draw is None:
+            self.text_ids.of_rows(rows)
+        if "label" in self.streams:
+            self.label_text_ids.of_rows(rows)
+        return [self[row] for row in rows]
+
     def _image(self, row: int) -> Tensor:
         def decode() -> Tensor:
             return self.transform.pixels(open_image(self.folder.image_path(row)), self.train)
@@ -105,7 +114,7 @@ class PairDataset(Dataset):
         if self.draw is None or len(texts := self.folder.texts[row]) < 2:
             return self.text_ids[row]
         drawn = np.random.default_rng([*self.draw, row]).integers(len(texts))
-        return self.tokenize([texts[drawn]], self.max_words)[0]
+        return self.tokenizer([texts[drawn]], self.max_words)[0]
 
 
 class FeaturePairDataset(Dataset):
@@ -169,7 +178,7 @@ def load_batches(
         dataset,
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=min(num_workers, len(batches)),
-        collate_fn=partial(_collate, trim=not getattr(dataset, "needs", EVERYTHING).padding),
+        collate_fn=partial(_collate, lengths=_lengths_to_trim(dataset)),
         pin_memory=device.type == "cuda",
     )
     for batch in loader:
@@ -185,13 +194,22 @@ def to_device(value: Any, device: torch.device) -> Any:
     return value.to(device, non_blocking=True)
 
 
-def _collate(items: list[dict[str, Any] | InputError] | dict[str, Any], trim: bool) -> dict[str, Any] | InputError:
+def _lengths_to_trim(dataset: Dataset) -> Callable[[Tensor], Tensor] | None:
+    """What tells the lengths of a batch's texts, where tokens that are padding in all of them are to be left out."""
+    if not isinstance(dataset, PairDataset) or dataset.needs.padding:
+        return None
+    return dataset.tokenizer.lengths
+
+
+def _collate(
+    items: list[dict[str, Any] | InputError] | dict[str, Any], lengths: Callable[[Tensor], Tensor] | None
+) -> dict[str, Any] | InputError:
     if isinstance(items, dict):  # a whole batch already
         return items
     if errors := [item for item in items if isinstance(item, InputError)]:
         return errors[0]
     batch = default_collate(items)
-    for name in ("text", "label_text") if trim else ():
-        if name in batch:  # a text ends at its highest token id; what follows in all of them changes nothing
-            batch[name] = batch[name][:, : int(batch[name].argmax(dim=1).max()) + 1]
+    if lengths is not None:
+        for name in {"text", "label_text"} & batch.keys():
+            batch[name] = batch[name][:, : int(lengths(batch[name]).max())]
     return batch

@@ -105,9 +105,6 @@ def in_chunks_by_length(function: Callable[..., Tensor], lengths: Tensor, *tenso
     return torch.cat(results)[torch.cat(rows).argsort()]
 
 
-is_taken_in_parts, parts_by_length = runs_in_chunks, chunks_by_length
-
-
 def is_ordinary(transformer: nn.Module) -> bool:
     """Whether `run_blocks` can run its blocks."""
     return isinstance(transformer, Transformer) and all(

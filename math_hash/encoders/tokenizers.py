@@ -13,6 +13,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from math_hash.data import token_ids
 from math_hash.errors import InputError, import_extra, one_line
 
 # of a folder of Hugging Face's tokenizers, what rebuilds the tokenizer; none of it is code
@@ -20,11 +21,11 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LARGEST = 2**29  # bytes of these files together
 
 
-class Tokenizer(Protocol):
-    """From texts to token ids.
+class Tokenizer(token_ids.Tokenizer, Protocol):
+    """What an encoder's tokenizer has beside its call and the texts' lengths.
 
     pad_id: the token id that fills up a text.
-    is_clips: whether it is CLIP's own, which is known without any file.
+    is_clips: whether it is CLIP's own, which needs no files.
     """
 
     @property
@@ -32,14 +33,6 @@ class Tokenizer(Protocol):
 
     @property
     def is_clips(self) -> bool: ...
-
-    def __call__(self, texts: Sequence[str], max_words: int) -> Tensor:
-        """Token ids, int64 (n, max_words), markers included, padded at the end; longer texts are cut."""
-        ...
-
-    def lengths(self, token_ids: Tensor) -> Tensor:
-        """How many tokens each text has, int64 (n,), markers included, given token ids, int64 (n, length)."""
-        ...
 
 
 class BytePairTokenizer:
