@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -165,7 +166,9 @@ class Config:
         if isinstance(value, str) and value in item.metadata["words"]:
             value = item.metadata["words"][value]
             setattr(self, item.name, value)
-        expected = get_origin(item.type) or item.type
+        expected = origin if (origin := get_origin(item.type)) in (list, dict) else item.type
+        if expected is UnionType:  # such as str | None
+            expected = get_args(item.type)[0]
         if isinstance(value, tuple) and expected is list:
             value = list(value)
             setattr(self, item.name, value)

@@ -3,16 +3,13 @@
 import json
 import re
 
-import numpy as np
 import pytest
 from training.runs import losses
 
 import math_hash
-from math_hash import InputError
 from math_hash.cli import main, main_py
-from math_hash.data import read_dataset, split_rows
 from math_hash.methods import METHODS
-from math_hash.training.tracking import Log
+from math_hash.testing import check_method
 
 ALL = list(METHODS)
 
@@ -38,39 +35,10 @@ def run_of(trained, tiny_flags):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_a_run_is_saved_and_encodes_one_modality_alone(name, run_of, tiny_dataset):
-    run = run_of(name)
-    results = json.loads((run / "results.json").read_text())
-    assert results["method"] == name
-    assert set(results["mAP"]) == {"image->text", "text->image", "image->image", "text->text"}
-    data = read_dataset(tiny_dataset)
-    rows = split_rows(60, 10, 40, 9).query
-    model = math_hash.load_model(run)
-    images = model.encode_image([data.image_path(row) for row in rows], output="continuous")
-    texts = model.encode_text([data.captions[row] for row in rows], output="continuous")
-    for codes in (images, texts):
-        assert codes.shape == (10, 12)
-        assert np.isfinite(codes).all()
-    assert len(np.unique(images >= 0, axis=0)) > 1
-
-
-@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].trained_by_gradient])
-def test_a_killed_run_goes_on_to_the_same_weights(name, run_of, tiny_flags, tmp_path, monkeypatch):
-    whole = run_of(name)
-    finished = Log.epoch
-
-    def stop_after_the_first_epoch(log, record):
-        finished(log, record)
-        raise InputError("killed")
-
-    flags = flags_of(tiny_flags, name, tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(Log, "epoch", stop_after_the_first_epoch)
-        assert main_py(flags) == 2
-    assert main_py(["--is-train", "--resume", str(tmp_path / name)]) == 0
-    assert (tmp_path / name / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert losses(tmp_path / name) == losses(whole)
+def test_it_does_all_that_is_asked_of_a_method(name):
+    check_method(METHODS[name], processes=1)  # tests/training/test_processes.py has several
 
 
 def test_the_most_significant_bits_are_a_code_of_their_own(run_of, tiny_flags, tmp_path, capsys):

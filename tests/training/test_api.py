@@ -1,0 +1,63 @@
+"""train() and evaluate() from Python."""
+
+import inspect
+from dataclasses import fields
+from typing import get_type_hints
+
+import pytest
+
+import math_hash
+from math_hash import InputError
+from math_hash.config import Config
+from math_hash.methods.dcmh import DCMH
+from math_hash.methods.method import Method
+from math_hash.training.keywords import Keywords
+
+
+@pytest.fixture
+def options(tiny_dataset, clip_file, tmp_path):
+    """Keywords of a run that takes seconds."""
+    return {
+        "dataset_root": str(tiny_dataset.parent), "dataset": "tiny", "clip_path": str(clip_file), "resolution": 32,
+        "max_words": 12, "query_num": 10, "train_num": 40, "val_num": 9, "batch_size": 8, "epochs": 1, "num_workers": 0,
+        "k_bits": 12, "save_dir": str(tmp_path / "run"), "tracker": [],
+    }  # fmt: skip
+
+
+def test_a_run_holds_its_results_its_history_and_its_model(options, tmp_path):
+    run = math_hash.train(**options, method=DCMH, method_options={"gamma": 0.2})
+    assert run.path == tmp_path / "run"
+    assert repr(run) == f"Run({str(run.path)!r})"
+    assert run.results["method"] == "DCMH"
+    assert [record["epoch"] for record in run.read_metrics()] == [run.best_epoch] == [1]
+    model = run.load_model()
+    assert model.method_options["gamma"] == 0.2
+    assert model.encode_text(["red"]).shape == (1, 2)
+    again = math_hash.evaluate(run.path, **(options | {"method": DCMH, "save_dir": str(tmp_path / "evaluated")}))
+    assert again.results["mAP"] == run.results["mAP"]
+    assert (again.path / "PR_curve" / "DCMH-tiny-12.mat").is_file()
+    resumed = math_hash.train(resume=str(run.path))
+    assert resumed.results["mAP"] == run.results["mAP"]
+
+
+def test_unknown_keywords_and_wrong_values_are_one_line(options):
+    with pytest.raises(InputError, match="epoch: no such option"):
+        math_hash.train(**options, epoch=3)
+    with pytest.raises(InputError, match="--batch-size: '8' is not of type int"):
+        math_hash.train(**{**options, "batch_size": "8"})
+    with pytest.raises(InputError, match="gama: DCMH has none of that name"):
+        math_hash.train(**options, method="DCMH", method_options={"gama": 1})
+
+
+def test_the_keywords_are_the_fields_of_the_configuration():
+    hints = get_type_hints(Keywords)
+    own = get_type_hints(Config)
+    assert set(hints) == {item.name for item in fields(Config)} | {"config"}
+    for name, hint in own.items():
+        assert hints[name] == (hint | type[Method] if name == "method" else hint), name
+
+
+def test_the_public_names_are_shown_and_documented():
+    assert {"train", "evaluate", "load_model", "InputError"} <= set(dir(math_hash))
+    for name in math_hash.__all__:
+        assert inspect.getdoc(getattr(math_hash, name))
