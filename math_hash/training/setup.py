@@ -63,13 +63,11 @@ class Data:
         """
         if encoder.takes_pictures != (self.features is None or self.is_cached):
             raise InputError("--features: a model of stored features needs it, a model with a CLIP takes none")
-        if self.is_cached:
-            return FeaturePairDataset(self.folder, self.features, needs)
         if self.features is None:
             transform, cache = encoder.image_transform, self.image_cache
             return PairDataset(self.folder, encoder.tokenizer, transform, max_words, needs=needs, image_cache=cache)
         widths = (self.features.image_width, self.features.text_width)
-        if widths != encoder.stored_widths:
+        if not self.is_cached and widths != encoder.stored_widths:
             raise InputError(
                 f"--features {self.features.folder}: widths {widths}, but the model takes {encoder.stored_widths}"
             )
@@ -103,9 +101,9 @@ def open_data(config: Config, progress: bool = False) -> Data:
         )
     if pairs_only:
         folder, split = _pairs_as_labels(folder, split)
-    left_out = {"unusable": int((~usable).sum()), "pairs_only": pairs_only}
+    unusable = int((~usable).sum())
     if config.features:
-        return Data(folder, split, FeatureFolder(config.features, len(folder)), {}, **left_out)
+        return Data(folder, split, FeatureFolder(config.features, len(folder)), {}, unusable, pairs_only)
     skip = config.on_bad_image == "skip"
     paths = (folder.image_path(row) for row in range(len(folder)))
     rejected = inspect_images(paths, max(config.num_workers, 2), decode=skip, progress=progress and skip).bad
@@ -113,7 +111,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
         row, reason = next(iter(rejected.items()))
         more = f" ({len(rejected)} pictures are missing or empty)" if len(rejected) > 1 else ""
         raise InputError(f"{folder.path}, row {row}: {reason}{more}; check --image-root, or use --on-bad-image skip")
-    return Data(folder, split.without(np.fromiter(rejected, int)), None, rejected, **left_out)
+    return Data(folder, split.without(np.fromiter(rejected, int)), None, rejected, unusable, pairs_only)
 
 
 def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder, Split]:

@@ -134,7 +134,7 @@ def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
     clip = again.index("--clip-path")
     named = [*again[:clip], *again[clip + 2 :], "--encoder", "demo", "--encoder-weights", "none"]
     refused(capsys, named, "its encoder is not demo")
-    refused(capsys, ["--is-train", *again, "--transformer-layers", "2"], "its head has other layers")
+    refused(capsys, ["--is-train", *again, "--transformer-layers", "1"], "its head has other layers")
     refused(capsys, ["--resume", str(run), "--k-bits", "16"], "the run has --k-bits 12; leave --k-bits out")
     (run / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04 damaged")
     refused(capsys, ["--resume", str(run)], r"last\.pt: damaged")

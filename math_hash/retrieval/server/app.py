@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from math_hash.errors import InputError
-from math_hash.models.model import CodeModel
+from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.server import health, page, pictures, rows, search
 from math_hash.retrieval.server.limits import Busy, Gate, Traffic, Worker, error_response

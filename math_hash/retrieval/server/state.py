@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, HTTPException, Request
 
-from math_hash.models.model import CodeModel
+from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.index import Id, Index
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
 
