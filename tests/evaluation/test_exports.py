@@ -38,6 +38,7 @@ def released_export(path, seed=0, k_bits=16, noise=0.1, rows=(20, 90), **change)
     return path
 
 
+@pytest.mark.slow
 def test_one_call_prints_a_table_and_writes_the_report(tmp_path, capsys):
     paths = [
         released_export(tmp_path / "seed1" / "MATH-own-16.mat", seed=1),

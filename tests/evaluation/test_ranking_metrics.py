@@ -59,7 +59,6 @@ def test_every_metric_equals_a_plain_implementation(ties, **case):
     check(ties, **case)
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(rows=st.integers(1, 6), **RANDOM_TASKS, **RULES)
 def test_expected_is_the_mean_over_all_orders_within_ties(**case):
