@@ -108,7 +108,10 @@ def in_chunks_by_length(function: Callable[..., Tensor], lengths: Tensor, *tenso
 def is_ordinary(transformer: nn.Module) -> bool:
     """Whether `run_blocks` can run its blocks."""
     return isinstance(transformer, Transformer) and all(
-        type(block) is ResidualAttentionBlock and block.attn.batch_first for block in transformer.resblocks
+        type(block) is ResidualAttentionBlock
+        and isinstance(block.attn, nn.MultiheadAttention)
+        and block.attn.batch_first
+        for block in transformer.resblocks
     )
 
 

@@ -59,7 +59,7 @@ class ClipImageTower(ImageTower):
         """The class token and the patches, (b, 1 + patches, width), with their positions."""
         visual = self._visual
         patches = visual.conv1(images).flatten(2).transpose(1, 2)
-        start = visual.class_embedding.view(1, 1, -1).expand(len(images), -1, -1).to(patches.dtype)
+        start = visual.class_embedding.view(1, 1, -1).expand(images.shape[0], -1, -1).to(patches.dtype)
         states = torch.cat([start, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
         return visual.ln_pre(visual.patch_dropout(states))
 

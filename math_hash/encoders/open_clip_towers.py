@@ -6,7 +6,7 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.hf_model import HFTextEncoder
+from open_clip.hf_model import BaseModelOutput, HFTextEncoder
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer, text_global_pool
@@ -76,8 +76,8 @@ class ResNetImageTower(ImageTower):
 class TimmImageTower(ImageTower):
     """An image tower of timm: SigLIP's, MobileCLIP's, ConvNeXt, EVA and others.
 
-    A token is what the tower's pooling and projection make of one place alone. So with average pooling and a linear
-    projection, the pooled vector is the average of the tokens.
+    A token is what the tower's pooling and projection make of one place alone. So where a linear projection follows
+    average pooling at once, the pooled vector is the average of the tokens.
     """
 
     def __init__(self, visual: TimmModel):
@@ -199,8 +199,6 @@ class HuggingFaceTextTower(TextTower):
 
     def encode(self, token_ids: Tensor, lengths: Tensor, needs: Needs) -> Features:
         """See `TextTower.encode`; stages are pooled as the last state is."""
-        from transformers.modeling_outputs import BaseModelOutput
-
         text = self._text
         mask = (token_ids != text.config.pad_token_id).long()
         output = text.transformer(input_ids=token_ids, attention_mask=mask, output_hidden_states=needs.stages)

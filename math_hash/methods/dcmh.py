@@ -4,7 +4,7 @@ Jiang and Li, "Deep Cross-Modal Hashing", CVPR 2017, equation 1: the inter-modal
 and text codes, quantization to common binary codes B = sign(F + G) and balance of the bits, image and text updated in
 turn.
 
-Departures from the paper: the two networks are a CLIP with a two-layer head a modality; sums are means, so that the
+Departures from the paper: the two networks are a CLIP with a two-layer head per modality; sums are means, so that the
 learning rate does not depend on the data's size; B follows the banks at once instead of once an epoch; and bits are
 balanced over the batch, since a bank lags behind, which drives all of its codes to one side.
 """
@@ -16,7 +16,7 @@ from math_hash.methods.objectives import pairwise_likelihood, quantization, shar
 
 
 class DCMH(PooledMethod):
-    """The objective, on a two-layer head a modality.
+    """The objective, on a two-layer head per modality.
 
     Args:
         width: d, of the encoder's features.

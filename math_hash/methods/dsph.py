@@ -4,7 +4,7 @@ Huo, Qin, Dai, Wang, Zhang, Huang and Wang, "Deep Semantic-aware Proxy Hashing f
 IEEE TCSVT 2023. Each class has a learnable proxy; codes are drawn to the proxies of their labels and kept from those
 of others by a margin (section III-C), and rows that share no label repel each other (section III-D).
 
-Departures from the release: a CLIP with a two-layer head a modality; a term is the mean of what it sums over, for
+Departures from the release: a CLIP with a two-layer head per modality; a term is the mean of what it sums over, for
 images and texts together.
 """
 

@@ -2,7 +2,7 @@
 
 An image, a text and the names of their labels (a third text) are encoded by one CLIP. The labels' feature is fused
 with the image's and the text's by attention; a global head, shared by the three streams, hashes the pooled vectors;
-a local head a stream hashes the tokens; the code is the sign of their mean. Encoding needs no label.
+a local head per stream hashes the tokens; the code is the sign of their mean. Encoding needs no label.
 
 The formulas are those of the public release. `fusion="batch"` and `mask_padding=False` are the release's behaviour;
 `mask_padding=True` (the default) leaves a text's padding and end marker out of the local heads, and `fusion="token"`

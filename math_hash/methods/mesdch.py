@@ -4,7 +4,7 @@ Zou et al., "Multi-label enhancement based self-supervised deep cross-modal hash
 network hashes the multi-hot label rows and supervises image and text: for a pair of streams, the cosine C of two
 rows' labels against c = relu(cosine of their codes) under the positive-constraint Kullback-Leibler term.
 
-Departures from the release: a CLIP with a two-layer head a modality; terms are means over pairs and bits.
+Departures from the release: a CLIP with a two-layer head per modality; terms are means over pairs and bits.
 """
 
 import torch
@@ -16,7 +16,7 @@ from math_hash.methods.objectives import cosine, quantization
 
 
 class MESDCH(PooledMethod):
-    """The objective, on a two-layer head a modality and one on the labels.
+    """The objective, on a two-layer head per modality and one on the labels.
 
     Args:
         width: d, of the encoder's features.

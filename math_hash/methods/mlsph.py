@@ -5,7 +5,7 @@ Zou et al., "Multi-label semantics preserving based deep cross-modal hashing", S
 latest codes, and image and text are updated in turn.
 
 As released, the target is 2 J, which a cosine reaches only up to J = 1/2; `centered` makes it 2 J - 1, the range of a
-cosine. Departures from the release: a CLIP with a two-layer head a modality; terms are means over pairs and bits.
+cosine. Departures from the release: a CLIP with a two-layer head per modality; terms are means over pairs and bits.
 """
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from math_hash.methods.objectives import cosine, jaccard, quantization
 
 
 class MLSPH(PooledMethod):
-    """The objective, on a two-layer head a modality.
+    """The objective, on a two-layer head per modality.
 
     Args:
         width: d, of the encoder's features.

@@ -26,7 +26,7 @@ from math_hash.methods.objectives import (
 
 
 class MMACH(PooledMethod):
-    """The objective, on a two-layer head a stream.
+    """The objective, on a two-layer head per stream.
 
     Args:
         width: d, of the encoder's features.

@@ -86,7 +86,7 @@ def model_card(model: Savable, name: str) -> str:
             f"Dataset {results.get('dataset')}, protocol {results.get('protocol')}: {results.get('queries')} queries, "
             f"{results.get('database')} database rows, {results.get('training_rows')} of them trained on; mean average "
             "precision over the whole ranking, ties by database order; epoch selected on "
-            f"{results.get('selected_on')}. Random codes reach {results.get('floor', 0):.4f}.", "",
+            f"{results.get('selected_on')}. Chance level is {results.get('floor', 0):.4f}.", "",
             "| direction | mAP | mAP without training rows |", "|---|---|---|",
         ]  # fmt: skip
         without = results.get("mAP_without_training_rows") or {}

@@ -143,10 +143,10 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
     return differences
 
 
-def _compare(folder: Path, modality: str, wanted: np.ndarray, found: np.ndarray) -> float:
-    difference = float(np.abs(wanted - found).max())
+def _compare(folder: Path, modality: str, wanted: np.ndarray, exported: np.ndarray) -> float:
+    difference = float(np.abs(wanted - exported).max())
     clear = np.abs(wanted) > TOLERANCE
-    if not difference <= TOLERANCE or ((wanted >= 0) != (found >= 0))[clear].any():
+    if not difference <= TOLERANCE or ((wanted >= 0) != (exported >= 0))[clear].any():
         raise InputError(
             f"{folder}: the exported {modality} codes differ from PyTorch's by {difference:.1e}; expected at most "
             f"{TOLERANCE:.0e}; nothing was written"

@@ -74,5 +74,5 @@ def _own_names(heads: dict[str, Tensor], k_bits: int) -> dict[str, Tensor]:
 
 
 def _layers(heads: dict[str, Tensor], pattern: str) -> int:
-    found = (re.match(pattern, name) for name in heads)
-    return len({match.group(1) for match in found if match})
+    matches = (re.match(pattern, name) for name in heads)
+    return len({match.group(1) for match in matches if match})

@@ -27,7 +27,7 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
 
     Steps of 8 and of 16 rows, then one of half the batch that these promise, tell what a row needs and what every step
     needs. The batch is a multiple of the number of processes, at most a tenth of the training rows, and at least one
-    row a process.
+    row per process.
 
     Raises:
         InputError: anything about the data or the weights is not as it must be, or even the smallest step fails.

@@ -144,8 +144,8 @@ def evaluate(
 
     Returns:
         The codes, and a dictionary: `mAP` over all of the database, `mAP_without_training_rows` over the rows that
-        training never saw (None where that is none or all of them), `floor` and `floor_without_training_rows`, what
-        random codes reach, the sizes, and `seconds`.
+        training never saw (None where that is none or all of them), `floor` and `floor_without_training_rows`, the
+        chance level of each, the sizes, and `seconds`.
     """
     start = time.perf_counter()
     rows = np.union1d(split.query, split.database)

@@ -71,8 +71,8 @@ def pictures_sum(folder: DatasetFolder) -> str:
     for row in range(len(folder)):
         source = folder.image_path(row)
         path = source.tar if isinstance(source, TarMember) else source
-        found = path.stat() if path.exists() else None
-        seen.update(f"{path.resolve()} {found and (found.st_size, found.st_mtime_ns)}\n".encode())
+        status = path.stat() if path.exists() else None
+        seen.update(f"{path.resolve()} {status and (status.st_size, status.st_mtime_ns)}\n".encode())
     return seen.hexdigest()
 
 

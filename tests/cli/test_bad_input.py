@@ -41,7 +41,7 @@ def refused(capsys, flags: list[str], message: str) -> None:
         (["--query-num", "30", "--train-num", "40"], "70 rows, but the dataset has 60"),
         (["--val-num", "40"], "leaves no training rows"),
         (["--dropout", "1.5"], "outside"),
-        (["--method", "MAHT"], "--method MAHT: unknown; choose from MATH"),
+        (["--method", "MAHT"], "method MAHT is not installed: pip install .*; installed are MATH"),
         (["--dataset", "nowhere"], r"index\.mat: no such file; build the dataset"),
         (["--clip-path", "./nowhere.pt"], "no CLIP weights there; download"),
         (["--max-words", "30"], "reads at most 24 tokens"),
