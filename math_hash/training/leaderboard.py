@@ -166,7 +166,7 @@ def _mean_and_deviation(values: list[float | None]) -> str:
 
 def _score(runs: list[dict[str, Any]]) -> float:
     cross = [np.mean([run["mAP"][name] for name in CROSS]) for run in runs]
-    return float(np.mean([normalized_score(precision, run["floor"]) for precision, run in zip(cross, runs, strict=True)]))
+    return float(np.mean([normalized_score(mean, run["floor"]) for mean, run in zip(cross, runs, strict=True)]))
 
 
 def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
