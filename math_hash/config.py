@@ -38,10 +38,7 @@ def option(
     flag: str | None = None,
     words: dict[str, int] | None = None,
 ) -> Any:
-    """A field of `Config` with its help line, its allowed values or least value and, where it differs, its flag.
-
-    words: names of some values.
-    """
+    """A field of `Config`: its help line, allowed values or least value, flag where it differs, and names of values."""
     metadata = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
