@@ -1,0 +1,99 @@
+"""Rows, labels and features to try methods on, and what plain transcriptions of objectives share: loops over pairs."""
+
+import numpy as np
+import torch
+from numpy.linalg import norm
+
+from math_hash.encoders import Features
+from math_hash.methods import METHODS, complete_options
+
+B_ROWS, N_ROWS, K, C, D = 6, 11, 5, 4, 64
+ROWS = np.array([3, 0, 7, 10, 5, 2])
+TRAINED = [name for name, method in METHODS.items() if method.trained_by_gradient]
+FACTS = {"num_labels": C, "stage_widths": (24, 20)}
+
+
+def build(name, k=K, **options):
+    torch.manual_seed(0)
+    return METHODS[name](D, k, **complete_options(name, options, FACTS))
+
+
+def label_rows(n=N_ROWS, seed=1):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, C)) < 0.4).astype(float)
+    labels[labels.sum(axis=1) == 0, 0] = 1
+    return labels
+
+
+LABELS = label_rows()
+
+
+def features_of(b, seed=2, tokens=7):
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(width, length=None):
+        padding = None if length is None else torch.arange(tokens) >= length[:, None]
+        draw = [torch.randn(*shape, generator=generator) for shape in ((b, tokens, D), (b, D), (b, 4, width))]
+        return Features(draw[0], draw[1], padding, draw[2], batch=draw[1])
+
+    lengths = torch.randint(2, tokens + 1, (b,), generator=generator)
+    return {"image": some(24), "text": some(20, lengths), "label": some(20, lengths)}
+
+
+def codes(width=K, seed=5):
+    return np.tanh(np.random.default_rng(seed).normal(size=(B_ROWS, width)))
+
+
+def bits(values):
+    return np.where(values >= 0, 1.0, -1.0)
+
+
+def share(i, j):
+    return float(LABELS[i] @ LABELS[j] > 0)
+
+
+def jaccard(i, j):
+    both = LABELS[i] @ LABELS[j]
+    return both / (LABELS[i].sum() + LABELS[j].sum() - both)
+
+
+def label_cosine(i, j):
+    return LABELS[i] @ LABELS[j] / norm(LABELS[i]) / norm(LABELS[j])
+
+
+def cos(a, b):
+    return a @ b / norm(a) / norm(b)
+
+
+def nll(F, h, scale=1.0, S=lambda i, j: share(i, ROWS[j])):
+    total = 0.0
+    for i, f in enumerate(F):
+        for j, code in enumerate(h):
+            s = 0.5 * np.clip(f @ code / scale, -64, 64)
+            total += np.log1p(np.exp(s)) - S(i, j) * s
+    return total / (len(F) * len(h))
+
+
+def pairs_mean(F, h, value):
+    return np.mean([[value(i, j, F[i], h[j]) for j in range(len(h))] for i in range(len(F))])
+
+
+def quan(h, B):
+    return sum((h[i, j] - B[i, j]) ** 2 for i in range(len(h)) for j in range(h.shape[1])) / h.size
+
+
+def consensus(bank):
+    return bits(sum(bank.values()))[ROWS]
+
+
+def other(name):
+    return "text" if name == "image" else "image"
+
+
+def info_nce(a, b, temperature):
+    total = 0.0
+    for x, y in ((a, b), (b, a)):
+        for i in range(len(x)):
+            logits = [cos(x[i], y[j]) / temperature for j in range(len(y))]
+            total += np.log(sum(np.exp(logits))) - logits[i]
+    return total / (2 * len(a))
