@@ -1,4 +1,4 @@
-"""Training and evaluation from Python; the command lines call the same two functions.
+"""Training and evaluation from Python; the command-line tools call the same two functions.
 
 run = math_hash.train(dataset="flickr25k", k_bits=16)
 run.results["mAP"]["image->text"]
@@ -27,7 +27,7 @@ from math_hash.training.run_folder import RESULTS, Run, new_folder_name
 from math_hash.training.runtime import make_accelerator, same_on_all_processes
 from math_hash.training.setup import Data, open_data, with_usable_method
 
-# what may differ when a run is resumed: where things are, not what is computed
+# options that may change when a run is resumed: where things are, not what is computed
 _MOVABLE = {"resume", "num_workers", "image_root", "dataset_root", "cache_dir", "is_train"}
 
 
@@ -35,15 +35,15 @@ def train(config: Config | None = None, /, **options: Unpack[Keywords]) -> Run:
     """Train a method on a dataset, and evaluate the best epoch's model.
 
     Args:
-        config: the whole configuration; or else
-        options: fields of `Config` by their names, which presets, protocols and defaults complete; `config="FILE"` is
-            a YAML file of more of them, and `method` may be a class. `resume="RUN"` goes on where a run was cut off.
+        config: the complete configuration; or, instead of it,
+        options: fields of `Config` by name; presets, protocols and defaults fill in the rest. `config="FILE"` is a
+            YAML file with more of them, and `method` may be a class. `resume="RUN"` continues an interrupted run.
 
     Returns:
         The run: `run.results`, `run.load_model()`, `run.read_metrics()` (one record per epoch), `run.path`.
 
     Raises:
-        InputError: anything about the options, the data, the weights or the disk is not as it must be.
+        InputError: something is wrong with the options, the data, the weights or the disk.
     """
     config = config or configured({**options, "is_train": True})
     accelerator = make_accelerator(config)
@@ -67,13 +67,13 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
 
     Args:
         pretrained: a run folder, a saved folder or a released MATH .pth; or a configuration that names it.
-        options: as for `train`; `k_bits` and `method` are those that the model was trained with.
+        options: as for `train`; `k_bits` and `method` must be those that the model was trained with.
 
     Returns:
         The evaluation, in a folder of its own: `.results`, `.path`.
 
     Raises:
-        InputError: anything about the options, the data, the weights or the disk is not as it must be.
+        InputError: something is wrong with the options, the data, the weights or the disk.
     """
     if isinstance(pretrained, Config):
         config = pretrained
@@ -94,17 +94,17 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
 
 
 def configured(given: Mapping[str, Any]) -> Config:
-    """The configuration that keywords or flags make; with `resume`, that of the run to resume.
+    """Build the configuration from keywords or flags; with `resume`, from that of the run to resume.
 
     Raises:
-        InputError: there is no such option, a value is not allowed, or a resumed run has another one.
+        InputError: an option is unknown, or a value is not allowed or differs from that of the run to resume.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(method := given.get("method"), type) and issubclass(method, Method):
         given["method"] = name_of(method)
     known = {item.name for item in fields(Config)} | {"config"}
     if unknown := given.keys() - known:
-        raise InputError(f"{', '.join(sorted(unknown))}: no such option; math_hash.training.Config has all names")
+        raise InputError(f"{', '.join(sorted(unknown))}: no such option; math_hash.config.Config lists all of them")
     if not given.get("resume"):
         return make_config(given)
     saved = Run(given["resume"]).read_config()

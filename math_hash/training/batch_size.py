@@ -19,18 +19,18 @@ from math_hash.training.setup import Data, open_model
 from math_hash.training.state import turns_of
 from math_hash.training.step import TrainingStep
 
-STEPS = 10  # that an epoch shall still have
+STEPS = 10  # an epoch has at least this many
 
 
 def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> int:
-    """The largest batch size, over all processes together, whose steps fit the memory that is free now.
+    """The largest batch size, over all processes together, whose steps fit into the memory that is free now.
 
-    Steps of 8 and of 16 rows, then one of half the batch that these promise, tell what a row needs and what every step
-    needs. The batch is a multiple of the number of processes, at most a tenth of the training rows, and at least one
-    row per process.
+    The memory per row and the fixed memory per step are measured on steps of 8 and of 16 rows, then on one with half of
+    the batch size that these suggest. The batch size is a multiple of the number of processes, at most a tenth of the
+    training rows, and at least one row per process.
 
     Raises:
-        InputError: anything about the data or the weights is not as it must be, or even the smallest step fails.
+        InputError: something is wrong with the data or the weights, or even the smallest step fails.
     """
     device, processes = accelerator.device, accelerator.num_processes
     model = open_model(config, data)
@@ -41,7 +41,7 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     step = TrainingStep(model, CodeBank(model.head.banks, labels, config.k_bits, config.seed)).to(device)
 
     turns = turns_of(model, config)
-    pairs = data.pairs(model)  # once: making it turns all texts into tokens
+    pairs = data.pairs(model)  # made once, since it tokenizes all texts
 
     @cache
     def needed(rows: int) -> int:
@@ -60,7 +60,7 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     if rows > 4 * 16:  # the longest of many texts is longer than the longest of 16
         rows, each = largest(16, rows // 2)
     if accelerator.is_main_process:
-        print(f"batch size   {rows * processes} (of {free / 1e9:.1f} GB per process, {each / 1e6:.1f} MB per row)")
+        print(f"batch size   {rows * processes} ({free / 1e9:.1f} GB free per process, {each / 1e6:.1f} MB per row)")
     return rows * processes
 
 
@@ -71,14 +71,14 @@ def _free(device: torch.device, processes: int) -> int:
 
 
 def _fixed(model: nn.Module) -> int:
-    """Weights; for those that are trained, gradients and the optimizer's two moments too."""
+    """Bytes of the weights and, for trained ones, of their gradients and the optimizer's two moments."""
     return sum(p.nbytes * (4 if p.requires_grad else 1) for p in model.parameters())
 
 
 def _needed(
     step: TrainingStep, pairs: Pairs, rows: np.ndarray, turn: tuple[str, ...], accelerator: Accelerator, overhead: float
 ) -> int:
-    """Bytes that a step on these rows needs beside what every step has."""
+    """Bytes that a step on these rows needs besides the weights."""
     device = accelerator.device
     inputs = next(load_batches(pairs.for_training(turn), [rows], 0, device))
     positions = torch.arange(len(rows), device=device) % len(step.bank.labels)

@@ -21,10 +21,10 @@ class BertAdam(Optimizer):
     rate = lr * warmup_cosine(step / total_steps). The first step has step = 0, hence rate 0 with a warmup.
 
     Args:
-        params: parameters, or groups with an own `lr`.
+        params: parameters, or groups with their own `lr`.
         lr: learning rate before the schedule.
-        total_steps: steps of the whole training.
-        warmup: share of the steps in which the rate rises.
+        total_steps: number of steps of the whole training.
+        warmup: fraction of the steps during which the rate rises.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The memory of every training row's latest codes."""
+"""The latest codes of every training row."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ class CodeBank(nn.Module):
     """Named banks, float32 (n_train, k) each, drawn from a normal distribution at the start.
 
     Args:
-        names: of the banks.
+        names: names of the banks.
         labels: 0/1 (n_train, c), the rows' labels.
         k_bits: k.
-        seed: of the first codes.
+        seed: seed of the initial codes.
     """
 
     labels: Tensor
@@ -33,7 +33,7 @@ class CodeBank(nn.Module):
 
     @torch.no_grad()
     def write(self, rows: Tensor, codes: dict[str, Tensor]) -> None:
-        """Replace the codes of some rows, int64 (b,), by new ones, bank -> (b, k), in the banks of these names."""
+        """Replace the codes of `rows`, int64 (b,), in each bank that `codes` names: bank -> (b, k)."""
         for name, new in codes.items():
             bank = self.get_buffer(name)
             bank[rows] = new.detach().to(bank.dtype)

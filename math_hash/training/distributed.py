@@ -1,8 +1,8 @@
-"""Sharing the rows of a batch among processes, and joining what they computed, with gradients.
+"""Splitting the rows of a batch among processes and gathering the results, with gradients.
 
-The batch size is that of all processes together. Every process takes an equal, consecutive share of a batch; where
-the rows do not divide, the batch is filled up with its own first rows, which are cut off again after gathering. So
-the gathered rows are exactly those of a run in one process, in the same order.
+The batch size is that of all processes together. Every process takes an equal, consecutive share of a batch; if the
+rows do not divide evenly, the batch is padded with its own first rows, which are cut off again after gathering. So the
+gathered rows are exactly those of a run in one process, in the same order.
 """
 
 from typing import Any
@@ -20,9 +20,9 @@ def share_of(rows: np.ndarray, process: int, processes: int) -> np.ndarray:
 
 
 def gather_rows(value: Tensor, rows: int) -> Tensor:
-    """Join the processes' shares (b_local, ...) of a tensor to the whole batch (rows, ...), with gradients.
+    """Gather the processes' shares (b_local, ...) of a tensor into the whole batch (rows, ...), with gradients.
 
-    With one process, the tensor itself.
+    With one process, this is the tensor itself.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return value[:rows]
@@ -30,7 +30,7 @@ def gather_rows(value: Tensor, rows: int) -> Tensor:
 
 
 def gather_tree(value: Any, rows: int) -> Any:
-    """The same dictionaries, lists and (named) tuples, with `gather_rows` of each tensor, at least in float32."""
+    """Apply `gather_rows` to each tensor in dictionaries, lists and (named) tuples; half precision becomes float32."""
     if isinstance(value, Tensor):
         half = value.is_floating_point() and value.dtype.itemsize < 4
         return gather_rows(value.float() if half else value, rows)

@@ -1,4 +1,4 @@
-"""From a model and a dataset to mAP: every row encoded exactly once, over any number of processes."""
+"""Evaluating a model on a dataset: every row is encoded exactly once, over any number of processes."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -90,7 +90,7 @@ def _each_batch(
     num_workers: int,
     progress: bool,
 ) -> dict[str, list[np.ndarray]]:
-    """`encode(inputs)` of every batch of rows, as all processes see it; `module` is what computes it."""
+    """`encode(inputs)` for every batch of rows, gathered on all processes; `module` is the model that it uses."""
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     shares = [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches]
     results: dict[str, list[np.ndarray]] = {"image": [], "text": []}
@@ -143,8 +143,8 @@ def evaluate(
     """Encode queries and database and measure mAP in each direction.
 
     Returns:
-        The codes, and a dictionary: `mAP` over all of the database, `mAP_without_training_rows` over the rows that
-        training never saw (None where that is none or all of them), `floor` and `floor_without_training_rows`, the
+        The codes, and a dictionary: `mAP` over the whole database, `mAP_without_training_rows` over the rows that were
+        not used in training (None if there are none, or only such rows), `floor` and `floor_without_training_rows`, the
         chance level of each, the sizes, and `seconds`.
     """
     start = time.perf_counter()

@@ -1,8 +1,8 @@
 """Features of a frozen encoder, computed once and kept on disk.
 
-A cache is a folder as `FeatureFolder` reads it (docs/features.md), float16, with `features.json` that says what it was
-made from. Its name in `cache/features/` is a sum over the encoder's weights, the dataset's files, the transform and
-the length of texts, so that a stale one is never used.
+A cache is a folder in the format of `FeatureFolder` (docs/features.md), float16, with a `features.json` that records
+what it was made from. Its name in `cache/features/` is a hash of the encoder's weights, the dataset's files, the
+transform and the length of texts, so a stale one is never used.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _DONE, _DESCRIPTION = "done.npy", "features.json"
 
 
 def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accelerator) -> Data:
-    """With `--freeze-encoder`, the data with the features of the model's encoder, computed where they are missing.
+    """With `--freeze-encoder`, the data with the features of the model's encoder, computed if they are missing.
 
     Raises:
         InputError: a picture cannot be read, or the cache cannot be written.
@@ -47,7 +47,7 @@ def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accele
 
 
 def describe(encoder: Encoder, folder: DatasetFolder, max_words: int) -> dict[str, object]:
-    """Everything that decides the features."""
+    """Everything that determines the features."""
     weights = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         weights.update(name.encode())
@@ -66,7 +66,7 @@ def describe(encoder: Encoder, folder: DatasetFolder, max_words: int) -> dict[st
 
 
 def pictures_sum(folder: DatasetFolder) -> str:
-    """A sum over paths, sizes and times of the pictures, or of the tar files that they lie in."""
+    """A hash of the paths, sizes and modification times of the pictures, or of the tar files that hold them."""
     seen = hashlib.sha256()
     for row in range(len(folder)):
         source = folder.image_path(row)
@@ -85,7 +85,7 @@ def write_features(
     num_workers: int,
     described: dict[str, object],
 ) -> None:
-    """Encode every row, pictures in the form for evaluation, over all processes; a killed one goes on where it was.
+    """Encode every row, with the evaluation transform, over all processes; an interrupted call can be continued.
 
     Raises:
         InputError: a picture cannot be read, or the folder cannot be written.
@@ -114,7 +114,7 @@ def write_features(
                 _encode(arrays, encoder, inputs, batches[number])
                 for array in arrays.values():
                     array.flush()
-                done[number] = 1  # only now: what is marked is on the disk
+                done[number] = 1  # set only after the arrays are on the disk
                 done.flush()
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -126,7 +126,7 @@ def write_features(
 
 
 def _is_begun(building: Path, described: dict[str, object]) -> bool:
-    path = building / _DESCRIPTION  # written after all arrays: its presence says that they are there
+    path = building / _DESCRIPTION  # written after all arrays, so its presence means that they exist
     return path.is_file() and read_json(path) == json.loads(json.dumps(described))
 
 
@@ -151,7 +151,7 @@ def _encode(arrays: dict[str, np.ndarray], encoder: Encoder, inputs: dict[str, T
 
 
 def _features(encoder: Encoder, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The arrays of a `FeatureFolder` for a batch; stages only where the encoder has some."""
+    """The arrays of a `FeatureFolder` for a batch; stages only if the encoder has them."""
     needs = replace(EVERYTHING, stages=encoder.stage_widths is not None)
     text, label = (encoder.encode_text(inputs[name], needs) for name in ("text", "label_text"))
     arrays: dict[str, Tensor | None] = {}

@@ -1,9 +1,10 @@
-"""Resized pictures, kept as they are first decoded, so that later epochs read them from a mapped file.
+"""A cache of resized pictures: each is stored when it is first decoded, and later read from a memory-mapped file.
 
-The transforms draw nothing at random, so a picture has two forms, one for training and one for evaluation. A cache is a
+The transforms are deterministic, so a picture has two forms, one for training and one for evaluation. A cache is a
 folder of `train.npy` and `plain.npy`, uint8 (rows, 3, resolution, resolution), and `done.npy`, uint8 (2, rows), which
-marks what has been written. Its name is a sum over the pictures' paths, sizes and times, so that a stale one is never
-used. Files are sparse: what was not written takes no space. Only the first rows are kept where a bound says so.
+marks the rows that have been written. Its name is a hash of the pictures' paths, sizes and modification times, so a
+stale one is never used. The files are sparse: rows not yet written take no space. If `--image-cache` is too small for
+all rows, only the first ones are cached.
 """
 
 import hashlib
@@ -44,18 +45,18 @@ class ImageCache:
             raise InputError(f"{folder}: not a readable cache of pictures ({error}); delete it") from error
 
     def pixels(self, row: int, train: bool, make: Callable[[], Tensor]) -> Tensor:
-        """A row's picture, uint8 (3, resolution, resolution): kept, or made and kept."""
+        """A row's picture, uint8 (3, resolution, resolution): from the cache, or made and cached."""
         form = int(train)
         if row >= self._done.shape[1]:
             return make()
         if not self._done[form, row]:
             self._pixels[form][row] = make().numpy()
-            self._done[form, row] = 1  # only now: what is marked has been written
+            self._done[form, row] = 1  # set only after the pixels are written
         return torch.from_numpy(np.array(self._pixels[form][row]))
 
 
 def with_image_cache(config: Config, model: HashModel, data: Data, accelerator: Accelerator) -> Data:
-    """With `--image-cache`, the data with a cache of resized pictures, begun where it is not there.
+    """With `--image-cache`, the data with a cache of resized pictures, which is created if it is missing.
 
     Raises:
         InputError: it cannot be written.

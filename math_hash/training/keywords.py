@@ -7,7 +7,7 @@ from math_hash.methods import Method
 
 
 class Keywords(TypedDict, total=False):
-    """The fields of `math_hash.config.Config`, which explains them, and `config`: a YAML file of some of them."""
+    """The fields of `math_hash.config.Config`, explained there, and `config`: a YAML file with some of them."""
 
     config: str | Path
     is_train: bool

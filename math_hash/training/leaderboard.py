@@ -25,7 +25,7 @@ from math_hash.training.setup import new_encoder, open_data
 
 CROSS = ("image->text", "text->image")
 
-# figures from the methods' own papers: method -> bits -> (image->text, text->image), and where they stand
+# figures from the methods' own papers: method -> bits -> (image->text, text->image), and their source
 PUBLISHED = {
     "DCMH": (
         {16: (0.7410, 0.7827), 32: (0.7465, 0.7900), 64: (0.7485, 0.7932)},
@@ -62,7 +62,7 @@ def float_reference(config: Config, folder: Path) -> dict[str, float]:
     """mAP of the encoder's untrained pooled vectors by float cosine, in each direction; kept in `float_cosine.json`.
 
     Raises:
-        InputError: anything about the data or the encoder is not as it must be.
+        InputError: something is wrong with the data or the encoder.
     """
     path = folder / "float_cosine.json"
     if not path.is_file():
@@ -92,10 +92,10 @@ def float_reference(config: Config, folder: Path) -> dict[str, float]:
 
 
 def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config, reference: dict[str, float]) -> None:
-    """Write `leaderboard.md` and `leaderboard.png` of the cells that are finished.
+    """Write `leaderboard.md` and `leaderboard.png` for the finished cells.
 
     Args:
-        reference: what `float_reference` gave.
+        reference: the result of `float_reference`.
 
     Raises:
         InputError: a result is damaged, or a file cannot be written.
@@ -141,14 +141,14 @@ def _page(finished: dict[tuple[int, str], list[dict[str, Any]]], config: Config,
         lines.append(f"| float cosine | {floats} | | | | |")
     lines += ["", "## Published figures", ""]
     for method, (figures, source) in PUBLISHED.items():
-        told = "; ".join(f"{bits} bits {a:.4f} / {b:.4f}" for bits, (a, b) in figures.items())
-        lines.append(f"* {method} (image->text / text->image): {told}. {source}.")
+        listing = "; ".join(f"{bits} bits {a:.4f} / {b:.4f}" for bits, (a, b) in figures.items())
+        lines.append(f"* {method} (image->text / text->image): {listing}. {source}.")
     lines.append("")
     return "\n".join(lines)
 
 
 def _encoder(config: Config) -> str:
-    """What the features come from, in words."""
+    """The source of the features, in words."""
     if not config.features:
         return f"`{config.encoder or config.clip_path}`" + (", frozen" if config.freeze_encoder else "")
     path = Path(config.features) / "features.json"
@@ -174,7 +174,7 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
     FigureCanvasAgg(figure)  # pyplot would keep every figure of a process, and may open windows
     axes = figure.subplots(1, 2, sharey=True)
     methods = list(dict.fromkeys(method for _, method in finished))
-    colours = colormaps["tab20"]
+    colors = colormaps["tab20"]
     for axis, direction in zip(axes, CROSS, strict=True):
         for place, method in enumerate(methods):
             points = sorted(
@@ -182,11 +182,11 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
             )
             bits, values = zip(*points, strict=True)
             means, spread = [np.mean(v) for v in values], [np.std(v, ddof=1) if len(v) > 1 else 0 for v in values]
-            axis.errorbar(bits, means, spread, marker="o", ms=4, lw=1.4, capsize=2, label=method, color=colours(place))
+            axis.errorbar(bits, means, spread, marker="o", ms=4, lw=1.4, capsize=2, label=method, color=colors(place))
         floor = next(iter(finished.values()))[0]["floor"]
-        axis.axhline(floor, color="grey", ls="--", lw=1)
-        beside = axis.get_yaxis_transform()  # x as a share of the axis, y as a value
-        axis.text(0.99, floor, "chance level", transform=beside, color="grey", va="bottom", ha="right", fontsize=8)
+        axis.axhline(floor, color="gray", ls="--", lw=1)
+        beside = axis.get_yaxis_transform()  # x as a fraction of the axis, y as a value
+        axis.text(0.99, floor, "chance level", transform=beside, color="gray", va="bottom", ha="right", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted({bits for bits, _ in finished}), sorted({bits for bits, _ in finished}))
         axis.set(title=direction, xlabel="bits")

@@ -32,14 +32,14 @@ from math_hash.training.tracking import Log, require_trackers
 def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     """Train, keep the best model, and save the full state after each epoch.
 
-    Everything that an epoch draws at random is a function of the seed and the epoch, so a run that was killed and
-    resumed ends with the same weights as one that was not.
+    All randomness in an epoch depends only on the seed and the epoch number, so a run that was killed and resumed ends
+    with the same weights as an uninterrupted one.
 
     Returns:
         The run, in whose folder `model.safetensors` is the best model.
 
     Raises:
-        InputError: anything about the options, the data or the disk is not as it must be.
+        InputError: something is wrong with the options, the data or the disk.
     """
     require_trackers(config)
     if accelerator.device.type == "cpu":
@@ -96,7 +96,7 @@ def _fit(config: Config, accelerator: Accelerator, data: Data, model: HashModel,
 
 
 def _train_epoch(training: Training, epoch: int) -> dict[str, Any]:
-    """One pass over the training rows per turn; what `metrics.jsonl` records of it."""
+    """Pass over the training rows once per turn; returns the epoch's record for `metrics.jsonl`."""
     config, accelerator = training.config, training.accelerator
     start = time.perf_counter()
     seed_everything(config.seed, epoch, accelerator.process_index)
@@ -125,7 +125,7 @@ def _pass(training: Training, epoch: int, turn: tuple[str, ...]) -> tuple[dict[s
     rows = training.data.split.train
     order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
     batches = [order[at : at + config.batch_size] for at in range(0, len(order), config.batch_size)]
-    places = torch.from_numpy(order).to(accelerator.device).split(config.batch_size)  # at once: no step waits for them
+    places = torch.from_numpy(order).to(accelerator.device).split(config.batch_size)  # copied once, not in each step
     shares = [share_of(rows[batch], accelerator.process_index, accelerator.num_processes) for batch in batches]
     draw = (config.seed, epoch) if config.draw_captions else None
     loaded = load_batches(training.dataset.for_training(turn, draw), shares, config.num_workers, accelerator.device)
@@ -143,7 +143,7 @@ def _pass(training: Training, epoch: int, turn: tuple[str, ...]) -> tuple[dict[s
             for optimizer in training.optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-        for name, term in terms.items():  # summed on the device: no step waits for the last one's numbers
+        for name, term in terms.items():  # summed on the device, so that no step waits for a transfer
             totals[name] = totals.get(name, 0) + term.detach() * len(positions)
     losses = {name: float(total) / len(order) for name, total in totals.items()}
     if not all(math.isfinite(loss) for loss in losses.values()):
@@ -187,7 +187,7 @@ def _describe(log: Log, config: Config, data: Data, model: HashModel, run: Run, 
     )
     log.line("run folder %s%s", run.path, f", resumed after epoch {done}" if done else "")
     if data.pairs_only:
-        log.line("no row has a label: %s learns from pairs alone; relevant is a query's own pair", config.method)
+        log.line("no row has a label: %s learns from pairs alone; only a query's own pair is relevant", config.method)
     if data.unusable:
         missing = "text" if data.pairs_only else "label"
         log.line("%d rows have no %s and are left out of the split", data.unusable, missing)

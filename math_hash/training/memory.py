@@ -1,4 +1,4 @@
-"""Memory of a training run: keeping what was freed, and what to say where there is too little."""
+"""Memory of a training run: reusing freed blocks, and a clear message when there is too little."""
 
 import ctypes
 import sys
@@ -12,10 +12,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt(3)
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed blocks instead of handing them back to the system after each operation.
+    """Let the C library keep freed blocks instead of returning them to the system after each operation.
 
-    PyTorch's CPU tensors are freed and asked for again in every step; fresh pages have to be cleared, and on virtual
-    machines that give pages back to their host, fetched from there. Does nothing where the library is not glibc.
+    PyTorch frees and allocates its CPU tensors in every step; fresh pages have to be cleared and, on virtual machines
+    that return free pages to their host, requested from it again. Does nothing if the library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""The optimizers of a run: BertAdam, and those that a method chose for parameters of its own."""
+"""The optimizers of a run: BertAdam, and those that a method chooses for its own parameters."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from math_hash.training.bert_adam import BertAdam
 
 
 def make_optimizers(model: HashModel, config: Config, total_steps: int) -> list[Optimizer]:
-    """BertAdam, whose first group learns at `lr`, the second one, if the encoder learns, at `clip_lr`; then others.
+    """BertAdam, followed by the method's own optimizers.
 
-    A method's own parameter groups come after these two, or have optimizers of their own.
+    BertAdam's first group has the learning rate `lr`, the second, if the encoder is trained, `clip_lr`. A method's own
+    parameter groups come after these two, or have optimizers of their own.
     """
     own = model.head.parameter_groups()
     in_own = {id(p) for group in own for p in group["params"]}

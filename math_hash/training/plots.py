@@ -1,4 +1,4 @@
-"""Pictures of a run's history."""
+"""Plots of a run's history."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def plot_history(history: list[dict[str, Any]], folder: str | Path) -> None:
     """Draw `loss.png` (each weighted term and their sum) and `map.png` (validation mAP) over the epochs.
 
     Raises:
-        InputError: a picture could not be written.
+        InputError: a plot could not be written.
     """
     folder = Path(folder)
     epochs = [record["epoch"] for record in history]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results.json, the codes, the contact sheet; and its table in words."""
+"""The output of an evaluation: results.json, the codes, the contact sheet, and a table for the terminal."""
 
 import json
 from pathlib import Path
@@ -69,12 +69,12 @@ def write_results(
 
 
 def export_name(results: dict[str, Any]) -> Path:
-    """Where a run's codes are, inside its folder."""
+    """The path of the exported codes inside a run's folder."""
     return Path("PR_curve") / f"{short_name(results['method'])}-{results['dataset']}-{results['k_bits']}.mat"
 
 
 def results_text(results: dict[str, Any]) -> str:
-    """The table of mAP, and a line of warning for each direction that is not above chance level."""
+    """The table of mAP, and one warning line for each direction that is not above chance level."""
     lines = [_table(results)]
     for direction, value in results["mAP"].items():
         if line := chance_level_warning(value, results["floor"]):

@@ -29,7 +29,7 @@ _PACKAGES = ("math_hash", "torch", "torchvision", "open_clip_torch", "accelerate
 
 
 def new_folder_name(config: Config) -> str:
-    """`--save-dir`, or ./<result-name>/<dataset>_<k-bits>/<time>, with `_test` for an evaluation, as released."""
+    """`--save-dir`, or ./<result-name>/<dataset>_<k-bits>/<time>, with `_test` for an evaluation, as MATH names it."""
     if config.save_dir:
         return config.save_dir
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + ("" if config.is_train else "_test")
@@ -37,7 +37,7 @@ def new_folder_name(config: Config) -> str:
 
 
 class Run:
-    """A run: its folder, and what is in it. Only the main process writes.
+    """A run's folder and its contents. Only the main process writes.
 
     Attributes:
         path: the folder.
@@ -76,11 +76,11 @@ class Run:
         """Make the folder and write its `config.yaml`.
 
         Raises:
-            InputError: a run is there already, or the folder cannot be made.
+            InputError: the folder already holds a run, or cannot be made.
         """
         if (self.path / CONFIG).exists():
             raise InputError(
-                f"{self.path}: holds a run already; continue it with --resume {self.path}, or choose another --save-dir"
+                f"{self.path}: already holds a run; continue it with --resume {self.path}, or choose another --save-dir"
             )
         environment = {
             "protocol": protocol,
@@ -99,9 +99,9 @@ class Run:
             InputError: there is no run, or its configuration is damaged.
         """
         if not (self.path / CONFIG).is_file():
-            raise InputError(f"--resume {self.path}: holds no run (no {CONFIG}); expected a run's folder")
+            raise InputError(f"--resume {self.path}: holds no run (no {CONFIG}); expected a run folder")
         content = read_yaml(self.path / CONFIG)
-        if "preset" not in content:  # an earlier version, which wrote down what the method does not take, too
+        if "preset" not in content:  # an earlier version, which also recorded options that the method does not take
             taken = option_names(content["method"])
             content["method_options"] = {k: v for k, v in content["method_options"].items() if k in taken}
         return content
@@ -121,13 +121,13 @@ class Run:
         return logger
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """What each finished epoch recorded; a torn last line is left out."""
+        """The record of each finished epoch; an incomplete last line is ignored."""
         path = self.path / METRICS
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
-        """Write the records of all epochs so far, a line each."""
+        """Write the records of all epochs so far, one per line."""
         write_text(self.path / METRICS, "".join(json.dumps(epoch) + "\n" for epoch in epochs))
 
     def write_rejected(self, folder: DatasetFolder, rejected: dict[int, str]) -> None:
@@ -159,9 +159,9 @@ class Run:
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged zip or pickle shows in many ways
+        except Exception as error:  # a damaged zip or pickle raises many kinds of errors
             reason = str(error).split("\n")[0]
-            raise InputError(f"{path}: damaged ({reason}); delete it to start the run anew") from error
+            raise InputError(f"{path}: damaged ({reason}); delete it to start the run over") from error
 
 
 def _version(package: str) -> str | None:

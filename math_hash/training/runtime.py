@@ -15,7 +15,7 @@ def make_accelerator(config: Config) -> Accelerator:
     Raises:
         InputError: this machine cannot compute in that precision.
     """
-    # every process writes the same codes to its bank; streams that are not in turn have no gradients
+    # every process writes the same codes to its bank; streams that are not in this turn have no gradients
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     try:
         return Accelerator(mixed_precision=config.precision, kwargs_handlers=[ddp])

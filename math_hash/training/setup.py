@@ -1,4 +1,4 @@
-"""What training and evaluation have in common before they start: data, split, model."""
+"""The setup that training and evaluation share: data, split, model."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,10 +31,10 @@ from math_hash.models.model import HashModel
 class Data:
     """A dataset, its split, and what was left out.
 
-    rejected: pictures, row -> reason. unusable: how many rows have no label. pairs_only: no row has a label, so that
-    a query's own pair is all that is relevant to it; `folder.labels` then has a column a query and validation row, the
-    database of the split is its queries, and `unusable` counts rows without a text. is_cached: `features` are those of
-    the model's own, frozen encoder. image_cache: of resized pictures, or None.
+    rejected: pictures, row -> reason. unusable: number of rows without a label. pairs_only: no row has a label, so only
+    a query's own pair is relevant to it; `folder.labels` then has one column per query or validation row, the split's
+    database is its queries, and `unusable` counts rows without a text. is_cached: `features` come from the model's own,
+    frozen encoder. image_cache: the cache of resized pictures, or None.
     """
 
     folder: DatasetFolder
@@ -48,21 +48,21 @@ class Data:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """The directions that can be measured; an image's or text's nearest one of its own kind is itself."""
+        """The directions that can be measured: with pairs only, not image->image and text->text."""
         return tuple(name for name, (a, b) in DIRECTIONS.items() if a != b or not self.pairs_only)
 
     def pairs(self, model: HashModel) -> Pairs:
-        """The rows as a model takes them; see `pairs_for`."""
+        """The rows as input for a model; see `pairs_for`."""
         return self.pairs_for(model.encoder, model.max_words, model.head.needs)
 
     def pairs_for(self, encoder: Encoder, max_words: int, needs: Needs) -> Pairs:
-        """The rows as an encoder takes them.
+        """The rows as input for an encoder.
 
         Raises:
             InputError: pictures for a model of stored features, or the other way round.
         """
         if encoder.takes_pictures != (self.features is None or self.is_cached):
-            raise InputError("--features: a model of stored features needs it, a model with a CLIP takes none")
+            raise InputError("--features: required by a model of stored features, and not allowed for one with a CLIP")
         if self.features is None:
             transform, cache = encoder.image_transform, self.image_cache
             return PairDataset(self.folder, encoder.tokenizer, transform, max_words, needs=needs, image_cache=cache)
@@ -77,11 +77,11 @@ class Data:
 def open_data(config: Config, progress: bool = False) -> Data:
     """Read the dataset, split it and check its pictures.
 
-    Missing and empty pictures are found at once. With `--on-bad-image skip` every picture is decoded beforehand, and
-    the unreadable ones are left out of all parts of the split, which otherwise stays the same.
+    Missing and empty pictures are detected here. With `--on-bad-image skip` every picture is decoded in advance, and
+    unreadable ones are left out of all parts of the split, which otherwise stays the same.
 
     Raises:
-        InputError: anything about the data is not as it must be.
+        InputError: something is wrong with the data.
     """
     folder = read_dataset(
         config.dataset_folder,
@@ -122,7 +122,7 @@ def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder
 
 
 def with_usable_method(config: Config, data: Data) -> Config:
-    """The configuration, with a method that needs no labels where there are none."""
+    """The configuration; without labels in the data, with a method that needs none."""
     if data.pairs_only and find_method(config.method).needs.labels:
         return replace(config, method=WITHOUT_LABELS, method_options={})
     return config
@@ -132,7 +132,7 @@ def open_model(config: Config, data: Data) -> HashModel:
     """Build the model that training starts from: a new head on the named encoder, or `--pretrained`.
 
     Raises:
-        InputError: weights are missing, or the pretrained model is of another length, method or encoder.
+        InputError: weights are missing, or the pretrained model has another code length, method or encoder.
     """
     if config.pretrained:
         start = open_trained(config)
@@ -147,7 +147,7 @@ def open_model(config: Config, data: Data) -> HashModel:
             model.head.load_state_dict(start.head.state_dict())
         except RuntimeError as error:
             raise InputError(
-                f"--pretrained {config.pretrained}: its head has other layers than this run's options; "
+                f"--pretrained {config.pretrained}: its head does not have the layers of this run's options; "
                 "give the options that it was trained with"
             ) from error
     if config.freeze_encoder:
@@ -160,10 +160,10 @@ def open_model(config: Config, data: Data) -> HashModel:
 
 
 def new_encoder(config: Config, data: Data) -> Encoder:
-    """The encoder that the options name: a CLIP, or what passes stored features on.
+    """The encoder that the options name: a CLIP, or one that passes stored features through.
 
     Raises:
-        InputError: its weights are missing or damaged, or texts are to be longer than it reads.
+        InputError: its weights are missing or damaged, or `max_words` is above its context length.
     """
     if data.features is not None:
         return PrecomputedEncoder(data.features.image_width, data.features.text_width, data.features.stage_widths)
@@ -174,15 +174,15 @@ def new_encoder(config: Config, data: Data) -> Encoder:
 
 
 def open_trained(config: Config) -> HashModel:
-    """Open `--pretrained` and check that it is what the other options say.
+    """Open `--pretrained` and check that it matches the other options.
 
     Raises:
-        InputError: it is missing, damaged, or of another length, method or encoder.
+        InputError: it is missing, damaged, or has another code length, method or encoder.
     """
     model = load_model(config.pretrained)
     if not isinstance(model, HashModel):
         raise InputError(
-            f"--pretrained {config.pretrained}: is a model in another form, such as ONNX; give the run that it was "
+            f"--pretrained {config.pretrained}: is an exported model, such as ONNX; give the run that it was "
             "exported from"
         )
     for flag, wanted, given in (

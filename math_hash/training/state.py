@@ -1,4 +1,4 @@
-"""What the epochs of one run share, from its start or from where it was cut off."""
+"""The state that the epochs of a run share, from the start or from a checkpoint."""
 
 import math
 import os
@@ -31,7 +31,7 @@ def turns_of(model: HashModel, config: Config) -> tuple[tuple[str, ...], ...]:
 
 @dataclass
 class Training:
-    """What the epochs of one run share."""
+    """The state that the epochs of a run share."""
 
     config: Config
     accelerator: Accelerator
@@ -39,7 +39,7 @@ class Training:
     dataset: Pairs
     model: HashModel
     step_module: TrainingStep
-    step: Any  # the same, as accelerate wraps it
+    step: Any  # step_module, wrapped by accelerate
     optimizers: list[Optimizer]
     steps_per_epoch: int
     turns: tuple[tuple[str, ...], ...]
@@ -49,7 +49,7 @@ class Training:
 
     @property
     def rates(self) -> tuple[float, float | None]:
-        """Learning rates of the next step: of the heads and, where it learns, of the encoder."""
+        """Learning rates of the next step: the heads' and, if it is trained, the encoder's."""
         groups = self.optimizers[0].param_groups
         learns = any(p.requires_grad for p in self.model.encoder.parameter_groups().pretrained)
         return BertAdam.rate(groups[0]), BertAdam.rate(groups[1]) if learns else None
@@ -69,10 +69,10 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any], run: Run) -> None:
-        """Set everything to the end of a finished epoch.
+        """Restore the state at the end of a finished epoch.
 
         Raises:
-            InputError: the state is of another model.
+            InputError: the state belongs to another model.
         """
         try:
             self.model.load_state_dict(state["model"])
@@ -84,7 +84,7 @@ class Training:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"--resume {run.path}: its checkpoint is of another model ({reason})") from error
+            raise InputError(f"--resume {run.path}: its checkpoint belongs to another model ({reason})") from error
         self.done, self.best = state["epoch"], state["best"]
         self.history = [record for record in run.read_metrics() if record["epoch"] <= self.done]
 

@@ -1,4 +1,4 @@
-"""What one step of training computes."""
+"""One training step."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,8 +23,8 @@ class TrainingStep(nn.Module):
         """The weighted loss terms of a batch.
 
         Args:
-            inputs: this process's share of the batch, as the dataset gives it.
-            positions: int64 (b,), of all of the batch's rows in the bank.
+            inputs: this process's share of the batch, as the dataset returns it.
+            positions: int64 (b,), positions in the bank of all rows of the batch.
             turn: the streams that learn.
         """
         head, bank = self.model.head, self.bank

@@ -22,7 +22,7 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 def require_trackers(config: Config) -> None:
-    """See that the packages of all chosen trackers are installed.
+    """Check that the packages of all chosen trackers are installed.
 
     Raises:
         InputError: one is not.
@@ -37,9 +37,9 @@ class Log:
     """The one place that logs a run. Does nothing on processes other than the main one.
 
     Args:
-        accelerator: keeps the trackers.
+        accelerator: holds the trackers.
         steps: steps per epoch; records are logged at the last step of their epoch.
-        done: epochs that were finished before; what an interrupted run logged after them is dropped.
+        done: number of epochs finished before; what an interrupted run logged after them is dropped.
     """
 
     def __init__(self, accelerator: Accelerator, config: Config, run: Run, steps: int, done: int):
@@ -55,11 +55,11 @@ class Log:
                     tracker.store_init_configuration(settings)
 
     def line(self, text: str, *values: Any) -> None:
-        """One line of the log, in the form of `logging`."""
+        """Log one line, formatted as by `logging`."""
         self.logger.info(text, *values)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """What one epoch recorded."""
+        """Log the record of one epoch."""
         if not self.accelerator.is_main_process:
             return
         scalars = {f"loss/{name}": value for name, value in {**record["losses"], "total": record["loss"]}.items()}

@@ -123,7 +123,7 @@ def test_bad_pictures_can_be_counted_listed_and_left_out(capsys, own_dataset):
 
 def test_a_finished_run_is_not_overwritten(capsys, tiny_flags):
     assert main_py(["--is-train", *tiny_flags]) == 0
-    refused(capsys, ["--is-train", *tiny_flags], "holds a run already; continue it with --resume")
+    refused(capsys, ["--is-train", *tiny_flags], "already holds a run; continue it with --resume")
 
 
 def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
