@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data import token_ids
+from math_hash.encoders.hugging_face import first_sentence
 from math_hash.errors import InputError, import_extra, one_line
 
 # of a folder of Hugging Face's tokenizers, what rebuilds the tokenizer; none of it is code
@@ -93,7 +94,7 @@ class HuggingFaceTokenizer(nn.Module):
                 files = {name: (Path(folder) / name).read_text() for name in _FILES if (Path(folder) / name).is_file()}
         except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"the tokenizer {source} cannot be read ({one_line(error)}); without network, download "
+                f"the tokenizer {source} cannot be read ({first_sentence(error)}); without network, download "
                 f"https://huggingface.co/{self.name} elsewhere and give the folder as --encoder"
             ) from error
         if _FILES[0] not in files:
