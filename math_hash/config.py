@@ -1,11 +1,11 @@
 """The configuration of one run: keywords, flags, YAML files and presets become one checked dataclass.
 
-A value comes from the first of these that names it: the command line or a keyword, `--config FILE`, a preset, the
-protocol of that name or else the dataset's manifest, the default below. Presets are YAML files in `methods/presets/`:
-one per method, with a section per setting (its authors' settings, ours on a dataset or on stored features);
+A value comes from the first of these that sets it: the command line or a keyword, `--config FILE`, a preset, the
+dataset's protocol or else its manifest, the default below. Presets are YAML files in `methods/presets/`: one per
+method, with one section per setting (its authors' settings, ours on a dataset or on stored features);
 `datasets/<dataset>.yaml`, what a dataset needs with any method; and `features.yaml`, likewise for stored features.
-Options of a method are its own: `method_options` holds them, and this file knows none of them but the names that
-the MATH release gave to flags. A run's folder holds the whole configuration in `config.yaml`.
+`method_options` holds a method's own options; this file knows only those that have flags in the MATH release. A run's
+folder holds the whole configuration in `config.yaml`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from math_hash.files import read_json
 from math_hash.protocols import PROTOCOLS
 
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
-# options of MATH's heads, and of methods that share them, which the MATH release names on the command line
+# options of MATH's heads, and of methods that share them, that are flags of the MATH release or stand beside these
 RELEASE_OPTIONS = (
     "res_mlp_layers", "transformer_layers", "activation", "dropout", "fusion", "mask_padding",
     "hyper_intra", "hyper_inter", "hyper_MSE", "hyper_quan", "hyper_contrast",
@@ -38,7 +38,7 @@ def option(
     flag: str | None = None,
     words: dict[str, int] | None = None,
 ) -> Any:
-    """A field of `Config`: its help line, allowed values or least value, flag where it differs, and names of values."""
+    """A field of `Config`: help line, allowed values or minimum, flag if not the usual one, and words for values."""
     metadata = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -47,26 +47,26 @@ def option(
 
 @dataclass
 class Config:
-    """Everything that decides a run. Checked where it is made.
+    """All settings of a run, checked when it is created.
 
     Raises:
         InputError: a value is out of its range, or two values exclude each other.
     """
 
     # the task
-    is_train: bool = option(False, "train; without it, --pretrained is evaluated")
+    is_train: bool = option(False, "train; without this flag, --pretrained is evaluated")
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
     method: str = option("MATH", "the hash head and its objective: a name, or package.module:Class")
-    method_options: dict[str, Any] = option({}, "options of the method's own: name -> value")
+    method_options: dict[str, Any] = option({}, "the method's own options: name -> value")
     preset: str = option(
-        "ours", "settings where you give none: measured on held-out rows, or the method's authors'", ("ours", "authors")
+        "ours", "defaults tuned on held-out rows, or the settings of the method's authors", ("ours", "authors")
     )
-    joint_update: bool = option(False, "update all streams in one step where the method does it in turn")
+    joint_update: bool = option(False, "update all streams in one step, even if the method updates them in turn")
     k_bits: int = option(16, "length of the codes, in bits", minimum=1)
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")
-    bits: int = option(0, "evaluate codes of the m most significant bits of a trained model (0: all)", minimum=0)
-    resume: str = option("", "a run folder: continue it where its last finished epoch ended")
-    seed: int = option(1, "seed of everything that is drawn in training", minimum=0)
+    bits: int = option(0, "evaluate only a trained model's m most significant bits (0: all)", minimum=0)
+    resume: str = option("", "a run folder: continue it after its last finished epoch")
+    seed: int = option(1, "seed of all randomness in training", minimum=0)
 
     # the data
     dataset_root: str = option("./dataset", "folder that holds the dataset folders")
@@ -82,8 +82,8 @@ class Config:
         500, "rows cut from the training rows for choosing the epoch, with --select-on val", minimum=0
     )
     split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
-    draw_captions: bool = option(False, "train on another one of an image's captions in each epoch")
-    max_words: int = option(32, "tokens of a text, start and end markers included", minimum=2)
+    draw_captions: bool = option(False, "in each epoch, train on one of an image's captions, drawn at random")
+    max_words: int = option(32, "maximum tokens per text, start and end markers included", minimum=2)
     resolution: int = option(224, "side of the square that the encoder sees, in pixels", minimum=1)
     num_workers: int = option(4, "processes that read and decode pictures", minimum=0)
     on_bad_image: str = option(
@@ -95,36 +95,36 @@ class Config:
     encoder: str | None = option(None, "an open_clip model name, or 'demo', instead of --clip-path")
     encoder_weights: str | None = option(None, "open_clip tag or weight file for --encoder, or 'none': from scratch")
     freeze_encoder: bool = option(False, "train the heads only, on the encoder's features, which are computed once")
-    cache_dir: str = option("./cache/features", "folder of what --freeze-encoder and --image-cache keep")
-    image_cache: float = option(0, "keep up to so many GB of resized pictures: later epochs decode nothing", minimum=0)
+    cache_dir: str = option("./cache/features", "folder for the caches of --freeze-encoder and --image-cache")
+    image_cache: float = option(0, "GB of resized pictures to cache, so later epochs need not decode them", minimum=0)
 
     # the optimizer
     epochs: int = option(30, "passes over the training rows", minimum=1)
     batch_size: int = option(
         128, "rows per step, over all processes together; auto: as many as fit", minimum=0, words={"auto": 0}
     )
-    memory_share: float = option(0.85, "share of the free memory that --batch-size auto plans with", minimum=0)
+    memory_share: float = option(0.85, "fraction of the free memory that --batch-size auto may use", minimum=0)
     memory_overhead: float = option(
-        1.6, "on a CPU, --batch-size auto expects a process to take this many times its tensors", minimum=1
+        1.6, "on a CPU, --batch-size auto expects a process to use this many times the memory of its tensors", minimum=1
     )
     gradient_accumulation: int = option(1, "steps whose gradients are averaged before the weights change", minimum=1)
     lr: float = option(0.001, "learning rate of the heads", minimum=0)
     clip_lr: float = option(0.000002, "learning rate of CLIP", minimum=0)
     weight_decay: float = option(0.01, "decoupled weight decay", minimum=0)
-    warmup_proportion: float = option(0.05, "share of all steps in which the learning rate rises")
-    compile: bool = option(False, "compile the transformer blocks: a minute at the start, faster steps afterwards")
+    warmup_proportion: float = option(0.05, "fraction of all steps during which the learning rate rises")
+    compile: bool = option(False, "compile the transformer blocks: takes a minute at the start, then steps are faster")
     precision: str = option("no", "mixed precision", ("no", "fp16", "bf16"))
-    gradient_checkpointing: bool = option(False, "compute CLIP's states twice instead of keeping them: less memory")
+    gradient_checkpointing: bool = option(False, "recompute CLIP's states instead of keeping them: slower, less memory")
 
     # validation and results
-    valid_freq: int = option(1, "validate every so many epochs", minimum=1)
-    valid_rows: int = option(0, "validate against so many database rows, drawn once by the seed (0: all)", minimum=0)
+    valid_freq: int = option(1, "epochs between validations", minimum=1)
+    valid_rows: int = option(0, "database rows to validate against, drawn once with the seed (0: all)", minimum=0)
     select_on: str = option(
         "val", "choose the best epoch on held-out training rows, or on the queries as the releases do", ("val", "test")
     )
     ties: str = option(
         "index",
-        "rows at one distance: in database order, mean over all orders, relevant ones first, or last",
+        "rows at the same distance: in database order, mean over all orders, relevant ones first, or last",
         ("index", "expected", "optimistic", "pessimistic"),
     )
     tracker: list[str] = option(["tensorboard"], "where losses and mAP are logged", ("tensorboard", "wandb", "mlflow"))
@@ -148,10 +148,10 @@ class Config:
             )
         if self.draw_captions and (self.features or self.freeze_encoder):
             raise InputError(
-                "--draw-captions excludes --features and --freeze-encoder: a stored feature is of one caption"
+                "--draw-captions excludes --features and --freeze-encoder: stored features are of one caption"
             )
         if not self.batch_size and not self.is_train:
-            raise InputError("--batch-size auto: is found by steps of training; give a number, or --is-train")
+            raise InputError("--batch-size auto: is measured on training steps; give a number, or --is-train")
         if self.is_train and self.held_out >= self.train_num:
             raise InputError(
                 f"--val-num {self.val_num} leaves no training rows of --train-num {self.train_num}; "
@@ -181,7 +181,7 @@ class Config:
 
     @property
     def held_out(self) -> int:
-        """How many training rows are kept apart for validation."""
+        """How many training rows are held out for validation."""
         return self.val_num if self.select_on == "val" else 0
 
     @property
@@ -191,18 +191,18 @@ class Config:
 
 
 def flag_of(item: Field) -> str:
-    """The command line's name of a field of `Config`."""
+    """The command-line flag of a field of `Config`."""
     return item.metadata["flag"] or f"--{item.name.replace('_', '-')}"
 
 
 def make_config(given: Mapping[str, Any]) -> Config:
-    """Build the configuration from keywords or parsed flags, in which None means not given.
+    """Build the configuration from keywords or parsed flags; None means not given.
 
     Args:
-        given: names of `Config`'s fields, and "config", a YAML file.
+        given: fields of `Config` by name, and "config", a YAML file.
 
     Raises:
-        InputError: an unknown key in a YAML file, or a value that `Config` refuses.
+        InputError: a YAML file has an unknown key, or `Config` rejects a value.
     """
     given = {name: value for name, value in given.items() if value is not None}
     from_file = read_yaml(given.pop("config")) if "config" in given else {}
@@ -211,7 +211,7 @@ def make_config(given: Mapping[str, Any]) -> Config:
 
 
 def _merged(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Later sources over earlier ones; options of the method one by one."""
+    """Merge sources, later ones over earlier ones; options of the method are merged one by one."""
     merged: dict[str, Any] = {}
     for source in sources:
         options = {**merged.get("method_options", {}), **source.get("method_options", {})}
@@ -229,7 +229,7 @@ def _protocol_numbers(chosen: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _presets(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the presets say, the general ones first."""
+    """The settings of the presets, the general ones first."""
     dataset, method = chosen.get("dataset", Config.dataset), chosen.get("method", Config.method)
     stored = bool(chosen.get("features") or chosen.get("freeze_encoder"))
     of_dataset, of_method = _preset(f"datasets/{dataset}"), _preset(method)
@@ -247,7 +247,7 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file of options; names that are flags of the release's heads become options of the method.
+    """Read a YAML file of options; those in `RELEASE_OPTIONS` become options of the method.
 
     Raises:
         InputError: the file is missing, is not a mapping, or holds an unknown key.
@@ -277,7 +277,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """The name and the value of NAME=VALUE; the value is read as YAML: 0.2, true, word, [64, 128].
 
     Raises:
-        InputError: there is no name, or the value is no YAML.
+        InputError: there is no name, or the value is not YAML.
 
     >>> parse_setting("widths=[64, 128]")
     ('widths', [64, 128])

@@ -1,4 +1,4 @@
-"""Mistakes that are the user's to mend, and how a command ends on them."""
+"""Errors that the user can fix, and how a command ends on them."""
 
 import importlib
 import sys
@@ -7,17 +7,22 @@ from types import ModuleType
 
 
 class InputError(ValueError):
-    """Something outside the program is not as it must be: a file, a flag, a row.
+    """Something outside the program is wrong: a file, a flag, a row.
 
     Its message is one line that says what was found, where, what was expected and what to do next.
     """
 
 
 def import_extra(name: str, extra: str, where: object) -> ModuleType:
-    """Import a package that only `pip install 'math_hash[extra]'` brings.
+    """Import a package that is installed only with `pip install 'math_hash[extra]'`.
+
+    Args:
+        name: of the module.
+        extra: of math_hash's optional dependencies.
+        where: what needs the package, for the message.
 
     Raises:
-        InputError: it is not installed; `where` is what needs it.
+        InputError: it is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -26,12 +31,12 @@ def import_extra(name: str, extra: str, where: object) -> ModuleType:
 
 
 def one_line(error: Exception) -> str:
-    """What another package's error says, cut to one line of 200 characters."""
+    """The message of another package's error, cut to one line of 200 characters."""
     return " ".join(str(error).split())[:200]
 
 
 def exit_code(task: Callable[[], None]) -> int:
-    """Run a command's task: 0, or 2 after an `InputError`, printed as one line, or 130 after an interruption."""
+    """Run a command's task. Returns 0, 2 after an `InputError`, printed as one line, or 130 after an interruption."""
     try:
         task()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk never leaves half of one."""
+"""Writing files atomically: a crash, a kill or a full disk never leaves half a file."""
 
 import ctypes
 import hashlib
@@ -15,10 +15,10 @@ from math_hash.errors import InputError
 
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a binary file that appears under `path` only when the block ends well.
+    """Open a binary file that appears under `path` only if the block succeeds.
 
     The bytes go to a temporary file beside `path`, are flushed to the disk, and replace `path` in one rename. If the
-    block fails, `path` is as it was and the temporary file is gone.
+    block fails, `path` is unchanged and the temporary file is removed.
 
     Raises:
         InputError: the file could not be written (full disk, missing permission).
@@ -54,10 +54,10 @@ def write_text(path: str | Path, content: str) -> None:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new empty folder that replaces `path` as a whole when the block ends well.
+    """Yield a new empty folder that replaces `path` as a whole if the block succeeds.
 
-    On Linux the two folders change places in one step, so that at any moment one of them is complete under `path`.
-    Elsewhere it takes two renames. What a killed process left behind is removed by the next one.
+    On Linux the two folders are swapped in one step, so `path` is a complete folder at any moment. Elsewhere it takes
+    two renames. Leftovers of a killed process are removed by the next one.
 
     Raises:
         InputError: the folder could not be written.
@@ -86,7 +86,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step; False where the system cannot."""
+    """Swap the names of two folders in one step; False if the system cannot."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -121,9 +121,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); delete it or make it again") from error
+        raise InputError(f"{path}: not readable as JSON ({error}); delete it or create it again") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object; delete it or make it again")
+        raise InputError(f"{path}: expected a JSON object; delete it or create it again")
     return content
 
 
@@ -142,14 +142,14 @@ def sums_of(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
 
 
 def require_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    """Compare files with the sums that were taken of them.
+    """Compare files with their recorded sums.
 
     Raises:
-        InputError: one is missing, or is another one now.
+        InputError: a file is missing or has changed.
     """
     for name, wanted in sums.items():
         if not (folder / name).is_file() or sha256(folder / name) != wanted:
-            raise InputError(f"{folder / name}: has changed since it was written, or is missing; make it again")
+            raise InputError(f"{folder / name}: has changed since it was written, or is missing; create it again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The protocols that numbers of this field are published under, by name."""
+"""The evaluation protocols that published results use, by name."""
 
 from dataclasses import dataclass
 
