@@ -1,4 +1,4 @@
-"""Hash methods, one per file, and where they are found by name."""
+"""Hash methods, one per file, and how to find them by name."""
 
 from math_hash.data.needs import Needs
 from math_hash.methods.method import Method, PooledMethod, TrainingSet

@@ -1,12 +1,12 @@
 """DCHMT: differentiable cross-modal hashing via multimodal transformers.
 
 Tu, Liu, Lin, Hong and Wang, "Differentiable Cross-modal Hashing via Multimodal Transformers", ACM MM 2022. Each bit is
-a choice between two classes, made by a softmax, so that no sign has to be approximated; the arg-max is the bit. The
-loss works on the distances of the batch's codes, within and between the modalities: pairs that share a label are
-drawn together, others pushed apart up to half of the bits.
+a softmax choice between two classes, so that no sign has to be approximated; the arg-max is the bit. The loss works on
+the distances of the batch's codes, within and between the modalities: pairs that share a label are pulled together,
+others pushed apart up to half of the bits.
 
 The continuous code here is the difference of the two probabilities, whose sign is the arg-max. Departure: vectors are
-layer-normed first, since stored features come in any scale.
+layer-normalized first, since stored features come in any scale.
 """
 
 import torch

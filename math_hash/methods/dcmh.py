@@ -1,12 +1,12 @@
-"""DCMH: deep cross-modal hashing, the baseline of the whole family.
+"""DCMH: deep cross-modal hashing, the baseline of this family of methods.
 
 Jiang and Li, "Deep Cross-Modal Hashing", CVPR 2017, equation 1: the inter-modal likelihood between the banks of image
-and text codes, quantization to common binary codes B = sign(F + G) and balance of the bits, image and text updated in
-turn.
+and text codes, quantization to common binary codes B = sign(F + G) and balance of the bits. Image and text are updated
+in turn.
 
 Departures from the paper: the two networks are a CLIP with a two-layer head per modality; sums are means, so that the
-learning rate does not depend on the data's size; B follows the banks at once instead of once an epoch; and bits are
-balanced over the batch, since a bank lags behind, which drives all of its codes to one side.
+learning rate does not depend on the size of the data; B follows the banks at once instead of once per epoch; and bits
+are balanced over the batch, because a bank lags behind, which would drive all of its codes to one side.
 """
 
 from torch import Tensor

@@ -1,13 +1,13 @@
 """DJSRH: deep joint-semantics reconstructing hashing, which needs no labels.
 
 Su, Zhong and Zhang, "Deep Joint-Semantics Reconstructing Hashing for Large-Scale Unsupervised Cross-Modal Retrieval",
-ICCV 2019. How alike two instances are is read off the encoder's own features, both modalities together; the codes
-reconstruct it.
+ICCV 2019. The similarity of two instances is computed from the encoder's own features, both modalities together; the
+codes reconstruct it.
 
-Departures from the paper: the features are centred over the batch before their cosines are taken, since CLIP's vectors
-all lie in one narrow cone; the codes are tanh of a two-layer head per modality, without the growing factor inside tanh,
-with a quantization term in its place; and a contrastive term between the codes of an image and of its own text is
-added, without which an encoder that was not trained on pairs learns little.
+Departures from the paper: the features are centered over the batch before their cosines are taken, since CLIP's vectors
+all lie in one narrow cone; the codes are tanh of a two-layer head per modality, with a quantization term in place of
+the growing factor inside tanh; and a contrastive term between the codes of an image and of its own text is added,
+without which an encoder that was not trained on pairs learns little.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class DJSRH(PooledMethod):
         k_bits: k.
         beta, eta, mu: weight of the images' affinity, weight of the second-order affinity, and scale (section 4.1).
         within: weight of the terms within a modality.
-        contrast, quan: weights of the terms that are not the paper's.
+        contrast, quan: weights of the two terms that the paper does not have.
         temperature: of the contrastive term.
         hidden: width of the heads' hidden layer.
     """
@@ -84,7 +84,7 @@ class DJSRH(PooledMethod):
 def joint_semantics(image: Tensor, text: Tensor, beta: float, eta: float) -> Tensor:
     """Joint-semantics affinity of a batch (section 3.3, equations 3 and 4): (b, b), constant.
 
-    S~ = beta C_I + (1 - beta) C_T, with C the cosines of the centred features, and
+    S~ = beta C_I + (1 - beta) C_T, with C the cosines of the centered features, and
     S = (1 - eta) S~ + eta S~ S~^T / b.
     """
 

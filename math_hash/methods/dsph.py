@@ -1,10 +1,10 @@
 """DSPH: deep semantic-aware proxy hashing for multi-label cross-modal retrieval.
 
 Huo, Qin, Dai, Wang, Zhang, Huang and Wang, "Deep Semantic-aware Proxy Hashing for Multi-label Cross-modal Retrieval",
-IEEE TCSVT 2023. Each class has a learnable proxy; codes are drawn to the proxies of their labels and kept from those
+IEEE TCSVT 2023. Each class has a learnable proxy; codes are pulled to the proxies of their labels and kept from those
 of others by a margin (section III-C), and rows that share no label repel each other (section III-D).
 
-Departures from the release: a CLIP with a two-layer head per modality; a term is the mean of what it sums over, for
+Departures from the release: a CLIP with a two-layer head per modality; each term is a mean instead of a sum, over
 images and texts together.
 """
 
@@ -22,7 +22,7 @@ class DSPH(PooledMethod):
         width: d, of the encoder's features.
         k_bits: k.
         num_labels: c.
-        margin: cosine to a proxy or row of other labels from which on a code is pushed away.
+        margin: cosine to a proxy or row of other labels above which a code is pushed away.
         repulsion: weight of the term between rows that share no label.
         hidden: width of the heads' hidden layer.
     """
@@ -56,5 +56,5 @@ class DSPH(PooledMethod):
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the values where `chosen` is 1; 0 where it is nowhere."""
+    """Mean of the values where `chosen` is 1; 0 if it is 1 nowhere."""
     return (values * chosen).sum() / chosen.sum().clamp(min=1)

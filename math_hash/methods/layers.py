@@ -20,7 +20,7 @@ class GlobalHead(nn.Module):
     """Residual MLP blocks x + W2 drop(act(W1 LN(x))), 4 d wide inside; a bias-free linear map to k bits; tanh.
 
     Raises:
-        InputError: there is no such activation, or the dropout is outside [0, 1).
+        InputError: the number of layers is negative, or the dropout is outside [0, 1).
     """
 
     def __init__(self, width: int, k_bits: int, layers: int, activation: str, dropout: float):
@@ -68,7 +68,7 @@ def fuse_with_batch(label: Features, image: Features, text: Features) -> Tensor:
 
 
 def fuse_with_tokens(label: Features, image: Features, text: Features) -> Tensor:
-    """Label-modality fusion in an instance: a label attends to its own image's and text's unpadded tokens; (b, d)."""
+    """Label-modality fusion per instance: a label attends to its own image's and text's unpadded tokens; (b, d)."""
     assert image.tokens is not None
     assert text.tokens is not None
     query = label.pooled[:, None]  # (b, 1, d)
@@ -77,5 +77,5 @@ def fuse_with_tokens(label: Features, image: Features, text: Features) -> Tensor
 
 
 def attend(query: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A(q, v) = softmax(q v^T / sqrt(d)) v; `mask` is True where a query may look."""
+    """A(q, v) = softmax(q v^T / sqrt(d)) v; `mask` is True where a query may attend."""
     return F.scaled_dot_product_attention(query, values, values, attn_mask=mask)

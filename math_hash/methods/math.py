@@ -2,10 +2,10 @@
 
 An image, a text and the names of their labels (a third text) are encoded by one CLIP. The labels' feature is fused
 with the image's and the text's by attention; a global head, shared by the three streams, hashes the pooled vectors;
-a local head per stream hashes the tokens; the code is the sign of their mean. Encoding needs no label.
+one local head per stream hashes the tokens; the code is the sign of their mean. Encoding needs no label.
 
 The formulas are those of the public release. `fusion="batch"` and `mask_padding=False` are the release's behaviour;
-`mask_padding=True` (the default) leaves a text's padding and end marker out of the local heads, and `fusion="token"`
+`mask_padding=True` (the default) excludes a text's padding and end marker from the local heads, and `fusion="token"`
 lets a label attend to its own instance's tokens instead of the whole batch.
 """
 
@@ -54,7 +54,7 @@ class MATH(Method):
         res_mlp_layers, dropout, activation: of the global head.
         transformer_layers: of the local heads.
         fusion: "batch" or "token", what the label's feature attends to.
-        mask_padding: leave padding and end markers out of the local heads.
+        mask_padding: exclude padding and end markers from the local heads.
         hyper_intra, hyper_inter, hyper_MSE, hyper_quan, hyper_contrast: weights of the objective's terms.
         temperature: of the contrastive alignment.
     """
@@ -136,7 +136,7 @@ class MATH(Method):
 
 
 class LocalHead(nn.Module):
-    """Tokens with positions through transformer blocks; k linear functions of each token, averaged over tokens; tanh.
+    """Transformer blocks on tokens with positions; k linear functions of each token, averaged over tokens; tanh.
 
     The average of a linear map is the linear map of the average, so one product on the mean token gives all bits.
     """

@@ -1,8 +1,8 @@
-"""What a hash method is to the rest of the package.
+"""The interface of a hash method.
 
-A method is a class of one file. It is found by its name among the package's own methods or among those that installed
+A method is one class in one file. It is found by its name among the package's own methods or among those that installed
 packages register (entry-point group `math_hash.methods`), or as `package.module:Class`; see `methods/registry.py`.
-`math_hash.testing.check_method` tries all of the contract on a class.
+`math_hash.testing.check_method` tests a class against the whole contract.
 """
 
 from abc import ABC, abstractmethod
@@ -24,10 +24,10 @@ ParameterGroup: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What `Method.prepare` is given of all n training rows.
+    """What `Method.prepare` receives: all n training rows.
 
     Attributes:
-        image: float32 (n, d), pooled vectors of the encoder as training starts.
+        image: float32 (n, d), the encoder's pooled vectors at the start of training.
         text: float32 (n, d), likewise.
         labels: 0/1 (n, c).
     """
@@ -40,15 +40,15 @@ class TrainingSet:
 class Method(nn.Module, ABC):
     """A hash head on an encoder's features, and its objective.
 
-    The constructor takes `width` (d, of the encoder's pooled vectors and tokens) and `k_bits`; where it asks for them
-    by these names, also `num_labels` (c) and `stage_widths` (of the image and the text tower's states). What follows
-    `*` are the method's own options: keywords with types and defaults, which `--set name=value` changes, and which
-    are saved with the model.
+    The constructor takes `width` (d, of the encoder's pooled vectors and tokens) and `k_bits`; if it has parameters of
+    these names, also `num_labels` (c) and `stage_widths` (of the image and the text tower's states). The parameters
+    after `*` are the method's own options: keywords with types and defaults, which `--set name=value` changes and
+    which are saved with the model.
 
     Attributes:
-        streams: names of what the method hashes.
-        turns: streams whose parameters learn together; in an epoch, each turn passes over all training rows.
-        needs: what is read and computed for it.
+        streams: names of the streams that the method hashes.
+        turns: streams whose parameters are updated together; in an epoch, each turn passes over all training rows.
+        needs: the features and labels that it needs.
         trained_by_gradient: False for a method that is fitted once to the training rows' vectors, by `fit`.
         k_bits: k.
     """
@@ -69,32 +69,32 @@ class Method(nn.Module, ABC):
 
     @property
     def banks(self) -> tuple[str, ...]:
-        """Names of its code banks, (n_train, k) each; "image" and "text" are among them, bits are ranked by these."""
+        """Names of its code banks, (n_train, k) each, among them "image" and "text", which rank the bits."""
         return self.streams
 
     def outputs(self, features: StreamFeatures, labels: Tensor) -> Any:
-        """Whatever the objective needs of this process's rows of a training batch.
+        """Everything that the objective needs from this process's rows of a training batch.
 
         Args:
-            features: of each stream in this turn. Those of "label" are of the labels' names, encoded as a text; where
-                `needs` has no `label_text`, its pooled vectors are the 0/1 rows (b_local, c) themselves.
+            features: of each stream in this turn. Those of "label" are of the labels' names, encoded as a text; without
+                `needs.label_text`, its pooled vectors are the 0/1 rows (b_local, c) themselves.
             labels: 0/1 (b_local, c).
 
         Returns:
-            Dictionaries, lists and (named) tuples of tensors (b_local, ...). The loop gathers each tensor to the b
-            rows of the whole batch before the next methods see them.
+            Dictionaries, lists and (named) tuples of tensors (b_local, ...). The loop gathers each tensor into the b
+            rows of the whole batch before it calls `bank_codes` and `loss_terms`.
         """
         raise NotImplementedError
 
     def bank_codes(self, outputs: Any) -> Codes:
-        """The codes that go into the banks: bank -> (b, k), of any of `banks`."""
+        """The codes to write into the banks: bank -> (b, k), for any of `banks`."""
         raise NotImplementedError
 
     def loss_terms(self, outputs: Any, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The weighted terms of the objective; their sum is minimized.
 
         Args:
-            outputs: what `outputs` returned, gathered.
+            outputs: the gathered result of `outputs`.
             bank: bank -> (n, k), the latest codes of the training rows, including the batch's; constant.
             bank_labels: 0/1 (n, c).
             rows: int64 (b,), positions of the batch's rows in the bank.
@@ -102,32 +102,33 @@ class Method(nn.Module, ABC):
         raise NotImplementedError
 
     def prepare(self, training: TrainingSet) -> None:
-        """Called before training and again before a run is resumed, where a method overrides it.
+        """Called before training, and again before a run is resumed, if a method overrides it.
 
-        What it sets has to be a function of its input; what is to be saved with the model is registered by the
+        What it sets must be a function of its input; what is saved with the model must be registered in the
         constructor.
         """
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Called at the start of each epoch, 1 to `epochs`."""
+        """Called at the start of each epoch, from 1 to `epochs`."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Parameters that learn otherwise than the rest, in the form of `torch.optim`'s parameter groups.
+        """Parameters with other settings than the rest, as `torch.optim`'s parameter groups.
 
-        Each has "params"; "optimizer" is a class of `torch.optim` that takes the group's other entries (lr, momentum,
-        ...) and keeps this rate throughout. Without "optimizer", the group is one of BertAdam, with its schedule.
+        Each group has "params". "optimizer" is a class of `torch.optim` that takes the group's other entries (lr,
+        momentum, ...) and keeps this rate throughout. Without "optimizer", the group belongs to BertAdam, with its
+        schedule.
         """
         return []
 
     def fit(self, image: Tensor, text: Tensor, seed: int) -> None:
-        """Set the parameters from the pooled vectors, float32 (n, d), of the training rows; instead of training."""
+        """Instead of training, set the parameters from the training rows' pooled vectors, float32 (n, d)."""
         raise NotImplementedError
 
 
 class PooledMethod(Method):
     """A two-layer head per modality on the pooled vectors, as the CNN-era methods have; its outputs are the codes.
 
-    A subclass gives `loss_terms`. Its `outputs` are stream -> (b, k), of the streams in this turn.
+    A subclass implements `loss_terms`. Its `outputs` are stream -> (b, k), for the streams in this turn.
 
     Args:
         width: d, of the encoder's features.
@@ -159,5 +160,5 @@ def consensus(bank: Codes, rows: Tensor) -> Tensor:
 
 
 def other(stream: str) -> str:
-    """The other one of image and text."""
+    """The other modality: "text" for "image", "image" for "text"."""
     return {"image": "text", "text": "image"}[stream]

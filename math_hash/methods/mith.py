@@ -2,12 +2,12 @@
 
 Liu, Wu, Lu, Wang, Nie and Guo, "Multi-Granularity Interactive Transformer Hashing for Cross-modal Retrieval", ACM MM
 2023. A global head hashes the pooled vectors. Each token's own global code selects the concepts (the bits) that it
-speaks of; the tokens of a concept are averaged, a transformer mixes the k concept tokens, and one linear function a
-bit hashes them. Likelihoods within (token level) and between the modalities, quantization, contrastive alignment of
-vectors and of concept tokens, and distillation between the two heads in both directions.
+refers to; the tokens of each concept are averaged, a transformer mixes the k concept tokens, and one linear function
+per bit hashes them. The objective has likelihoods within (token level) and between the modalities, quantization,
+contrastive alignment of vectors and of concept tokens, and distillation between the two heads in both directions.
 
-Shares the global head and the positions with MATH, whose predecessor it is. Departures: the pairwise likelihoods are
-means over pairs, as in MATH, with MITH's released weights relative to each other.
+It is the predecessor of MATH, with which it shares the global head and the positions. Departure: the pairwise
+likelihoods are means over pairs, as in MATH, with MITH's released weights relative to each other.
 """
 
 from typing import Literal, NamedTuple
@@ -55,9 +55,10 @@ class MITH(Method):
         k_bits: k.
         res_mlp_layers, dropout, activation: of the global head.
         transformer_layers: of the transformers over concept tokens.
-        top_concepts: how many concepts a token speaks of.
+        top_concepts: how many concepts each token refers to.
         intra, inter, quan, contrast, concept_contrast, distill, teacher: weights of the terms; `concept_contrast` is
-            relative to `contrast`, `teacher` weighs the distillation towards the global head relative to the other.
+            relative to `contrast`; `teacher` is the weight of distillation into the global head relative to that into
+            the local one.
         temperature: of both contrastive terms.
     """
 
@@ -131,7 +132,7 @@ class MITH(Method):
 
 
 class ConceptHead(nn.Module):
-    """Tokens averaged a concept, a transformer over the k concept tokens, one linear function a bit, tanh."""
+    """Averages the tokens of each concept; a transformer on the k concept tokens; one linear function per bit; tanh."""
 
     def __init__(self, width: int, k_bits: int, layers: int, top_concepts: int):
         super().__init__()
@@ -161,10 +162,10 @@ def concept_info_nce(concepts: Tensor, others: Tensor, temperature: float = 0.07
 
 
 def concept_weights(spoken: Tensor, content: Tensor | None, top_concepts: int) -> Tensor:
-    """How much each token counts for each concept, (b, k, length), rows summing to 1.
+    """The weight of each token for each concept, (b, k, length); each row sums to 1.
 
-    A softmax over the tokens whose `top_concepts` strongest concepts include this one; over all tokens that count
-    where there is none.
+    A softmax over the tokens whose `top_concepts` strongest concepts include this one or, if there are none, over all
+    tokens that count.
     """
     chosen = torch.zeros_like(spoken, dtype=torch.bool)
     chosen.scatter_(-1, spoken.topk(top_concepts, dim=-1).indices, True)

@@ -1,7 +1,7 @@
 """MLSPH: multi-label semantics preserving hashing.
 
 Zou et al., "Multi-label semantics preserving based deep cross-modal hashing", Signal Processing: Image Communication
-93, 2021. The cosine of two codes is to equal the Jaccard index of their rows' label sets; a memory bank holds the
+93, 2021. The target for the cosine of two codes is the Jaccard index of their rows' label sets; a memory bank holds the
 latest codes, and image and text are updated in turn.
 
 As released, the target is 2 J, which a cosine reaches only up to J = 1/2; `centered` makes it 2 J - 1, the range of a

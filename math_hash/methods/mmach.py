@@ -1,14 +1,14 @@
 """MMACH: multi-label modality enhanced attention based self-supervised deep cross-modal hashing.
 
 Zou et al., "Multi-label modality enhanced attention based self-supervised deep cross-modal hashing", Knowledge-Based
-Systems 239, 2022. Of this method only preprocessing was released; this is an implementation from the paper's
-description. Label features, enhanced by attention over image and text features (the fusion that MATH has too), are
-hashed and supervise the other two modalities; a multi-label triplet loss orders the items of the other modality by
-how many labels they share with an anchor.
+Systems 239, 2022. Only its preprocessing was released, so this is an implementation from the paper's description. Label
+features, enhanced by attention over image and text features (the fusion that MATH also has), are hashed and supervise
+the other two modalities; a multi-label triplet loss orders the items of the other modality by the number of labels that
+they share with an anchor.
 
-Choices where the description leaves room: the labels' feature is their names, encoded as a text; distances of the
-triplet loss are soft Hamming distances divided by k, its margin is `margin` times the difference in shared labels
-over the anchor's own number of labels; all terms are means, with the weights below.
+Choices where the description leaves details open: the labels' feature is their names, encoded as a text; distances in
+the triplet loss are soft Hamming distances divided by k, and its margin is `margin` times the difference in shared
+labels over the anchor's own number of labels; all terms are means, with the weights below.
 """
 
 import torch
@@ -32,7 +32,7 @@ class MMACH(PooledMethod):
         width: d, of the encoder's features.
         k_bits: k.
         triplet, quan: weights of the triplet loss and of quantization.
-        margin: of the triplet loss, in [0, 1].
+        margin: factor of the triplet loss's margin, in [0, 1].
         hidden: width of the heads' hidden layer.
     """
 
@@ -78,11 +78,11 @@ class MMACH(PooledMethod):
 def multi_label_triplet(anchors: Tensor, items: Tensor, labels: Tensor, margin: float) -> Tensor:
     """Mean over all triplets (i, j, l) with r_ij > r_il of relu(d_ij - d_il + margin (r_ij - r_il) / r_ii).
 
-    r counts shared labels; d = (k - h_i g_j) / (2 k) is the soft Hamming distance as a share of the bits.
+    r counts shared labels; d = (k - h_i g_j) / (2 k) is the soft Hamming distance as a fraction of the bits.
 
     Args:
         anchors: h, codes (b, k) of one modality.
-        items: g, codes (b, k) of the other one, row for row the same instances.
+        items: g, codes (b, k) of the other modality, of the same instances in the same order.
         labels: 0/1 (b, c).
     """
     k = anchors.shape[1]

@@ -1,4 +1,4 @@
-"""The losses that methods share, as plain functions of codes, in float32.
+"""The losses that several methods share, as plain functions of codes, in float32.
 
 Notation: b rows of a batch, n rows of a code bank, k bits, d the width of continuous features.
 """
@@ -27,7 +27,7 @@ def shared_label(labels: Tensor, others: Tensor) -> Tensor:
 
 
 def jaccard(labels: Tensor, others: Tensor) -> Tensor:
-    """J: labels that two rows share, over labels that either has; 0 where neither has one.
+    """J: the number of labels that two rows share, over the number that either has; 0 if neither has any.
 
     Args:
         labels: 0/1 (n, c), any dtype.
@@ -58,7 +58,7 @@ def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor, scale: 
         bank: F, (n, k), constant.
         codes: h, (b, k).
         similarity: S, (n, b) of 0/1.
-        scale: what the inner products are divided by.
+        scale: divisor of the inner products.
 
     Returns:
         A scalar.
@@ -80,11 +80,11 @@ def quantization(codes: Tensor, binary: Tensor) -> Tensor:
 def info_nce(features: Tensor, others: Tensor, temperature: float = 0.07) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018; as in CLIP, Radford et al. 2021, figure 3).
 
-    Row i of one side belongs to row i of the other, all other rows of the batch are negatives; the mean of both
-    directions' cross-entropies.
+    Row i of one side matches row i of the other, and all other rows of the batch are negatives. The result is the mean
+    of both directions' cross-entropies.
 
     Args:
-        features: (b, d), normalised here to unit length.
+        features: (b, d), normalized here to unit length.
         others: (b, d), likewise.
     """
     logits = F.normalize(features, dim=-1) @ F.normalize(others, dim=-1).T / temperature
@@ -98,5 +98,5 @@ def sign(codes: Tensor) -> Tensor:
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of some terms, in their order."""
+    """The sum of the terms, added in their order."""
     return reduce(torch.add, terms)

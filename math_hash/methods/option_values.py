@@ -1,4 +1,4 @@
-"""Values of a method's options: from what a person wrote to the type that the constructor names."""
+"""Converting the values of a method's options to the types in its constructor."""
 
 import types
 from typing import Any, Literal, Union, get_args, get_origin
@@ -9,8 +9,8 @@ from math_hash.errors import InputError
 def as_type(value: Any, hint: Any, where: str) -> Any:
     """The value as the annotated type: bool, int, float, str, None, Literal, list, tuple, dict, or unions of these.
 
-    Whole numbers are taken for float, lists for tuples; numbers and truth values may also come as text, since YAML
-    reads 1e-3 as a string.
+    An integer is accepted as a float and a list as a tuple; numbers and booleans may also be text, since YAML reads
+    1e-3 as a string.
 
     Raises:
         InputError: the value is of another type.

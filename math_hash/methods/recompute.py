@@ -1,4 +1,4 @@
-"""Intermediate results that are computed once more for the gradient rather than kept."""
+"""Recomputing intermediate results for the gradient instead of keeping them."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -10,9 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorate a function that makes large matrices, such as (n, b), of which its gradient would keep several.
+    """Decorate a function that makes large matrices, such as (n, b), several of which would be kept for its gradient.
 
-    Its values and gradients are the same; it must draw nothing at random.
+    Its values and gradients stay the same. It must be deterministic.
     """
 
     @wraps(function)

@@ -1,7 +1,7 @@
-"""Methods by name: the package's own, those of installed packages, and classes of the local machine.
+"""Methods by name: the package's own, those of installed packages, and classes on the local machine.
 
 A name is one of `METHODS`, or an entry point of the group `math_hash.methods`, or `package.module:Class`. The last form
-imports code by a name that a file may hold, so it is refused where a model comes from a hub.
+imports code by a name that may come from a file, so it is refused for models from a hub.
 """
 
 import importlib
@@ -29,7 +29,7 @@ METHODS: dict[str, type[Method]] = {
     method.__name__: method
     for method in (MATH, MITH, DSPH, DCHMT, MMACH, MESDCH, MLSPH, SCAHN, DCMH, DJSRH, ITQ, PCA, LSH)
 }
-WITHOUT_LABELS = "DJSRH"  # what training falls back to where a dataset has no labels
+WITHOUT_LABELS = "DJSRH"  # training falls back to it if a dataset has no labels
 GROUP = "math_hash.methods"
 
 
@@ -43,10 +43,10 @@ def find_method(name: str, *, trusted: bool = True) -> type[Method]:
 
     Args:
         name: of the package's own, an entry point's, or `package.module:Class`.
-        trusted: whether the name may make modules be imported; False for one that a hub's file holds.
+        trusted: whether modules may be imported by the name; False for a name from a hub's file.
 
     Raises:
-        InputError: there is none of that name, or what is there is not a `Method`.
+        InputError: there is no method of that name, or the object of that name is not a `Method`.
     """
     if name in METHODS:
         return METHODS[name]
@@ -58,7 +58,7 @@ def find_method(name: str, *, trusted: bool = True) -> type[Method]:
                 raise InputError(f"method {name}: its package cannot be imported ({one_line(error)})") from error
     if ":" in name and not trusted:
         raise InputError(
-            f"method {name}: a class by its dotted name is not imported for a model from a hub; install the package "
+            f"method {name}: a model from a hub may not import a class by its dotted name; install the package "
             f"that registers it under {GROUP}, or download the model and open its folder"
         )
     if ":" in name:
@@ -90,7 +90,7 @@ def _checked(name: str, value: Any) -> type[Method]:
 
 
 def name_of(method: type[Method]) -> str:
-    """The name under which `find_method` gives this class.
+    """The name under which `find_method` returns this class.
 
     Raises:
         InputError: it is defined inside a function, where nothing can import it.
@@ -104,7 +104,7 @@ def name_of(method: type[Method]) -> str:
 
 
 def short_name(name: str) -> str:
-    """The class's name without its module, for tables and files' names."""
+    """The class's name without its module, for tables and file names."""
     return name.rpartition(":")[2]
 
 
@@ -122,12 +122,12 @@ def complete_options(name: str, given: Mapping[str, Any], facts: Mapping[str, An
     """All keywords that build a method's head: the facts that it asks for, and its options with their defaults.
 
     Args:
-        name: of the method.
-        given: options that somebody set.
-        facts: about data and encoder, `num_labels` and `stage_widths`; a value of None is not known.
+        name: name of the method.
+        given: options that the user set.
+        facts: facts about data and encoder, `num_labels` and `stage_widths`; None if a fact is not known.
 
     Raises:
-        InputError: there is no such method or option, a value is of another type, or a needed fact is not known.
+        InputError: there is no such method or option, a value has the wrong type, or a needed fact is not known.
     """
     method = find_method(name)
     parameters = inspect.signature(method.__init__).parameters

@@ -1,14 +1,14 @@
 """SCAHN: self-constraining and attention-based hashing network for bit-scalable cross-modal retrieval.
 
 Wang, Zou, Bakker and Wu, "Self-constraining and attention-based hashing network for bit-scalable cross-modal
-retrieval", Neurocomputing 400, 2020. States of four depths of each tower are hashed separately, and a learned
-attention fuses the four into the code. Each of the five outputs carries the pairwise likelihood against the other
+retrieval", Neurocomputing 400, 2020. States at four depths of each tower are hashed separately, and a learned
+attention fuses the four into the code. For each of the five outputs, the pairwise likelihood is taken against the other
 modality's bank, against its own, and between the two halves of the batch.
 
 Departures from the release: the depths are those of a CLIP's towers (or the stored stages of a features folder);
-inner products are divided by k / 32, so that the likelihood is as steep at any length; and bits are ranked by what
-they contribute on the training rows (`math_hash/bits.py`, for any method), since the released ranking sums a softmax
-over the stages, which is 1 for every bit and so ranks nothing.
+inner products are divided by k / 32, so that the likelihood is equally steep at any length; and bits are ranked by
+their contribution on the training rows (`math_hash/models/bit_order.py`, for any method), because the released ranking
+sums a softmax over the stages, which is 1 for every bit and so ranks nothing.
 """
 
 from typing import NamedTuple
@@ -102,7 +102,7 @@ class SCAHN(Method):
 
 
 class StageHead(nn.Module):
-    """A two-layer head per stage; attention (4, k), drawn around 1/4, weights the four for each bit."""
+    """A two-layer head per stage; attention (4, k), initialized around 1/4, weights the four for each bit."""
 
     def __init__(self, width: int, k_bits: int, hidden: int):
         super().__init__()

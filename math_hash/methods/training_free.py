@@ -1,8 +1,8 @@
-"""Codes that are fitted to the encoder's pooled vectors, or drawn, without any label: what a method has to beat.
+"""Baselines without labels or training: codes that are fitted to the encoder's pooled vectors, or random.
 
-All of them centre the unit vectors of each modality and take the sign of a linear map that both modalities share.
-LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all vectors together. ITQ: these, rotated so
-that little is lost by taking signs (Gong and Lazebnik, CVPR 2011, section 3.2).
+All of them center the unit vectors of each modality and take the sign of a linear map that both modalities share.
+LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all vectors together. ITQ: the same, rotated
+so that taking signs loses little (Gong and Lazebnik, CVPR 2011, section 3.2).
 """
 
 import numpy as np
@@ -53,11 +53,11 @@ class LSH(Method):
         """
         unit = [F.normalize(vectors.float(), dim=-1) for vectors in (image, text)]
         self.means.copy_(torch.stack([vectors.mean(dim=0) for vectors in unit]))
-        centred = np.concatenate([(vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit])
-        self.projection.copy_(torch.from_numpy(np.ascontiguousarray(self._map(centred, np.random.default_rng(seed)))))
+        centered = np.concatenate([(vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit])
+        self.projection.copy_(torch.from_numpy(np.ascontiguousarray(self._map(centered, np.random.default_rng(seed)))))
 
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The map, (d, k), from centred vectors (2 n, d)."""
+        """The map, (d, k), for centered vectors (2 n, d)."""
         return rng.standard_normal((vectors.shape[1], self.k_bits))
 
 
@@ -78,7 +78,7 @@ class ITQ(PCA):
     Args:
         width: d, of the encoder's features.
         k_bits: k.
-        iterations: of the rotation.
+        iterations: number of iterations that find the rotation.
     """
 
     def __init__(self, width: int, k_bits: int, *, iterations: int = 50):
