@@ -4,7 +4,7 @@ An image, a text and the names of their labels (a third text) are encoded by one
 with the image's and the text's by attention; a global head, shared by the three streams, hashes the pooled vectors;
 one local head per stream hashes the tokens; the code is the sign of their mean. Encoding needs no label.
 
-The formulas are those of the public release. `fusion="batch"` and `mask_padding=False` are the release's behaviour;
+The formulas are those of the public release. `fusion="batch"` and `mask_padding=False` are the release's behavior;
 `mask_padding=True` (the default) excludes a text's padding and end marker from the local heads, and `fusion="token"`
 lets a label attend to its own instance's tokens instead of the whole batch.
 """

@@ -1,1 +1,1 @@
-"""Trained models: what turns images and texts into codes, and its forms on the disk."""
+"""Trained models, which turn images and texts into codes, and their file formats."""

@@ -1,4 +1,4 @@
-"""Which bits of a code matter most, so that a prefix of them is a good shorter code."""
+"""Ranking the bits of a code, so that its most significant bits are a good shorter code."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from math_hash.methods.objectives import shared_label
 
 
 def bit_significance_order(image: Tensor, text: Tensor, labels: Tensor, most_rows: int = 2000) -> Tensor:
-    """Rank bits by forward selection: the next bit is the one with which the kept bits tell best what belongs together.
+    """Rank bits by forward selection: the next bit is the one with which the selected bits best predict relevance.
 
-    For kept bits T, the score of an image i and a text j is the number of bits that agree, up to constants
-    sum_{t in T} x_it y_jt with x, y in -1/+1. The bit is added that makes the correlation of these scores with S, which
-    is 1 where i and j share a label, over all pairs, the greatest. With z_t = x_t y_t^T, centred over pairs, the
+    For selected bits T, the score of an image i and a text j is the number of bits that agree, up to constants
+    sum_{t in T} x_it y_jt with x, y in -1/+1. Each step adds the bit that maximizes the correlation, over all pairs, of
+    these scores with S, which is 1 where i and j share a label. With z_t = x_t y_t^T, centered over pairs, the
     correlation is sum_t <z_t, S> / sqrt(sum_{t,u} <z_t, z_u> |S|^2), and all the products come from k x k matrices.
 
     Args:
-        image, text: codes of the same n training rows, (n, k), of any scale; their signs count.
+        image, text: codes of the same n training rows, (n, k), of any scale; only their signs count.
         labels: 0/1 (n, c).
-        most_rows: rows that are looked at, evenly spread.
+        most_rows: maximum number of rows to use, evenly spaced.
 
     Returns:
         int64 (k,), the most significant bit first.
@@ -26,7 +26,7 @@ def bit_significance_order(image: Tensor, text: Tensor, labels: Tensor, most_row
     X, Y = (torch.where(codes[rows] >= 0, 1.0, -1.0).double() for codes in (image, text))
     n, k = X.shape
     S = shared_label(labels[rows], labels[rows]).double()
-    if not S.any():  # without labels, an image belongs to its own text
+    if not S.any():  # without labels, only an image's own text is relevant
         S = torch.eye(n, dtype=torch.double, device=image.device)
     mean = X.mean(dim=0) * Y.mean(dim=0)  # of z_t over all pairs
     products = (X.T @ X) * (Y.T @ Y) / n**2 - torch.outer(mean, mean)

@@ -1,4 +1,4 @@
-"""What turns images and texts into codes, whatever form it is kept in."""
+"""The interface of models that turn images and texts into codes, in any format."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +21,13 @@ _Model = TypeVar("_Model", bound="CodeModel")
 
 
 class CodeModel(ABC):
-    """Whatever turns images and texts into codes: `HashModel`, or a model in another format.
+    """A model that turns images and texts into codes: `HashModel`, or one in another format.
 
     Attributes:
-        k_bits: length of the codes that it gives.
+        k_bits: length of its codes.
         method: name of the method.
-        max_words: tokens that a text is cut to.
-        results: of its evaluation, as in a run's `results.json`; None where that is not known.
+        max_words: number of tokens that longer texts are cut to.
+        results: of its evaluation, as in a run's `results.json`; None if they are not known.
     """
 
     k_bits: int
@@ -38,17 +38,17 @@ class CodeModel(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What names this model and no other one; its codes compare with each other only."""
+        """Identifies this model; only codes of models with the same fingerprint can be compared."""
 
     @property
     @abstractmethod
     def image_transform(self) -> ImageTransform:
-        """How a picture becomes input of `hash_image`."""
+        """Turns a picture into input for `hash_image`."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which it computes."""
 
     @abstractmethod
     def hash_image(self, images: Any) -> Tensor:
@@ -60,7 +60,7 @@ class CodeModel(ABC):
 
     @property
     def kept_bit_order(self) -> list[int]:
-        """Places in its codes from the most to the least significant bit, as far as these were ranked."""
+        """Positions in its codes from the most to the least significant bit, if these were ranked."""
         return list(range(self.k_bits))
 
     @abstractmethod
@@ -68,7 +68,7 @@ class CodeModel(ABC):
         """Token ids, int64 (n, max_words), as its text tower reads them."""
 
     def to(self, device: torch.device | str) -> "CodeModel":
-        """Move it to a device, where it can be moved."""
+        """Move it to a device, if it can be moved."""
         return self
 
     def eval(self) -> "CodeModel":
@@ -79,11 +79,11 @@ class CodeModel(ABC):
         """A view of this model that gives codes of its `bits` most significant bits, the most significant one first.
 
         Raises:
-            InputError: the model has fewer bits, or its form keeps all of them.
+            InputError: the model has fewer bits, or its format has a fixed number of them.
         """
         if bits == self.k_bits:
             return self
-        raise InputError(f"--bits {bits}: this model's form keeps all of its {self.k_bits} bits; export it with fewer")
+        raise InputError(f"--bits {bits}: this model's format is fixed to {self.k_bits} bits; export it with fewer")
 
     def encode_image(
         self,
@@ -91,16 +91,16 @@ class CodeModel(ABC):
         batch_size: int = 64,
         output: Output = "packed",
     ) -> np.ndarray:
-        """Codes of images, which need no texts beside them.
+        """Codes of images; no texts are needed.
 
         Args:
             images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
-                that is already resized and normalised.
+                that is already resized and normalized.
             output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
 
         Raises:
-            InputError: a picture cannot be read, the tensor is of another form, the model takes stored features only,
-                or `output` is unknown.
+            InputError: a picture cannot be read, the tensor has another shape or dtype, the model takes stored features
+                only, or `output` is unknown.
         """
         transform = self.image_transform
 
@@ -115,7 +115,7 @@ class CodeModel(ABC):
         return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
-        """Codes of texts, which need no images beside them. `output` as in `encode_image`.
+        """Codes of texts; no images are needed. `output` is as in `encode_image`.
 
         Raises:
             InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
@@ -128,7 +128,7 @@ class CodeModel(ABC):
         )
 
     def _ready(self) -> AbstractContextManager[Any]:
-        """Entered for the time of encoding."""
+        """A context for encoding."""
         return nullcontext()
 
     def _encode(
@@ -146,7 +146,7 @@ class CodeModel(ABC):
 
 
 def kept_fingerprint(fingerprint: str, bits: int | None) -> str:
-    """The fingerprint of a model that keeps its `bits` most significant bits; None: all of them."""
+    """The fingerprint of a model cut to its `bits` most significant bits; None: all of them."""
     return fingerprint if bits is None else f"{fingerprint.partition(':')[0]}:{bits}"
 
 
@@ -158,7 +158,7 @@ def _as_pixels(images: Tensor, transform) -> Tensor:
             return images
     raise InputError(
         f"encode_image: tensor of {images.dtype} {tuple(images.shape)}; expected uint8 (n, 3, h, w), or float "
-        f"(n, 3, {transform.resolution}, {transform.resolution}) already normalised"
+        f"(n, 3, {transform.resolution}, {transform.resolution}) already normalized"
     )
 
 

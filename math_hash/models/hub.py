@@ -12,7 +12,7 @@ from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS
 
 
 class Savable(Protocol):
-    """A model that writes itself to a folder, as `HashModel` does."""
+    """A model that can be saved to a folder, such as `HashModel`."""
 
     method: str
     k_bits: int
@@ -29,7 +29,7 @@ def save_pretrained(model: Savable, folder: str | Path, name: str = "") -> None:
     """Write a model and its card to a folder that `load_model` opens.
 
     Args:
-        name: what the card's example loads; the folder by default.
+        name: the name that the card's example loads; the folder by default.
 
     Raises:
         InputError: a file could not be written.
@@ -39,7 +39,7 @@ def save_pretrained(model: Savable, folder: str | Path, name: str = "") -> None:
 
 
 def push_to_hub(model: Savable, name: str, private: bool = False, token: str | None = None) -> str:
-    """Upload a model and its card as the hub's `user/name`; it is made where it is not there. Returns its address.
+    """Upload a model and its card to the hub as `user/name`, which is created if it is missing. Returns its address.
 
     Raises:
         InputError: the hub refuses, or cannot be reached.
@@ -56,16 +56,16 @@ def push_to_hub(model: Savable, name: str, private: bool = False, token: str | N
 
 
 def download(name: str) -> Path:
-    """Fetch a model of the hub, or find it in the hub's cache; weights, configuration and results, nothing that runs.
+    """Download a model from the hub, or find it in the cache: weights, configuration and results, no code.
 
     Raises:
-        InputError: there is none of that name, or the hub cannot be reached and it is not in the cache.
+        InputError: there is no model of that name, or the hub cannot be reached and it is not in the cache.
     """
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:
         raise InputError(
-            f"{name}: no such folder or file here, and the hub gives no model of that name ({one_line(error)}); "
+            f"{name}: no such folder or file, and the hub returned no model of that name ({one_line(error)}); "
             "expected a run folder, a saved folder, a released MATH .pth, or user/name on huggingface.co"
         ) from error
 
@@ -76,7 +76,7 @@ def model_card(model: Savable, name: str) -> str:
     lines = [
         "---", "library_name: math_hash", "tags: [cross-modal-hashing, clip, image-text-retrieval]",
         "---", "", f"# {model.method}, {model.k_bits} bits", "",
-        "Cross-modal hashing: pictures and texts become binary codes that find each other by Hamming distance.", "",
+        "Cross-modal hashing: pictures and texts become binary codes that are compared by Hamming distance.", "",
         "```python", "import math_hash", f'model = math_hash.load_model("{name}")',
         'codes = model.encode_text(["two dogs on a beach"])  # packed uint8', "```", "",
     ]  # fmt: skip
@@ -84,8 +84,8 @@ def model_card(model: Savable, name: str) -> str:
         lines += [
             "## Results", "",
             f"Dataset {results.get('dataset')}, protocol {results.get('protocol')}: {results.get('queries')} queries, "
-            f"{results.get('database')} database rows, {results.get('training_rows')} of them trained on; mean average "
-            "precision over the whole ranking, ties by database order; epoch selected on "
+            f"{results.get('database')} database rows, {results.get('training_rows')} of them training rows; mean "
+            "average precision over the whole ranking, ties by database order; epoch selected on "
             f"{results.get('selected_on')}. Chance level is {results.get('floor', 0):.4f}.", "",
             "| direction | mAP | mAP without training rows |", "|---|---|---|",
         ]  # fmt: skip

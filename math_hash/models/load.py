@@ -1,4 +1,4 @@
-"""Opening a trained model, whatever form it was saved in."""
+"""Opening a trained model, in any format."""
 
 import json
 import os
@@ -22,11 +22,11 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> C
 
     Args:
         path: a run folder, a folder that `HashModel.save` or `export_onnx` wrote, a released MATH checkpoint (.pth),
-            or, where no such path is there, `user/name` on the Hugging Face Hub.
+            or, if no such path exists, `user/name` on the Hugging Face Hub.
         device: where to put it; ONNX models run where onnxruntime can.
 
     Raises:
-        InputError: nothing is there, it is damaged or of another kind, or its method is not installed.
+        InputError: there is no such model, it is damaged or of another kind, or its method is not installed.
     """
     name, path, trusted = os.fspath(path), Path(path), True
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):

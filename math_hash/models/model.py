@@ -24,7 +24,7 @@ from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, kep
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What rebuilds a model from its weights. Saved as `config.json` beside `model.safetensors`.
+    """Everything needed, besides its weights, to rebuild a model. Saved as `config.json` next to `model.safetensors`.
 
     encoder: what `build_encoder` takes, such as {"kind": "clip", "architecture", "mean", "std"}.
     """
@@ -41,14 +41,14 @@ class HashModel(nn.Module, CodeModel):
     """An encoder and a method's head.
 
     Attributes:
-        k_bits: length of the codes that it gives.
+        k_bits: length of its codes.
         bit_order: int64 (k,), the bits from the most to the least significant one.
         method: name of the method, as `find_method` takes it.
         method_options: all keywords of its constructor.
-        max_words: tokens that a text is cut to.
+        max_words: number of tokens that longer texts are cut to.
 
     Raises:
-        InputError: the method is not installed; with `trusted=False`, also where its name would import a module.
+        InputError: the method is not installed; with `trusted=False`, also if its name would import a module.
     """
 
     bit_order: Tensor
@@ -78,7 +78,7 @@ class HashModel(nn.Module, CodeModel):
             InputError: the model has fewer bits.
         """
         if not 1 <= bits <= self.head.k_bits:
-            raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; choose from 1 to that")
+            raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; give at least 1 and at most all")
         view = copy(self)
         view.k_bits = bits
         return view
@@ -107,12 +107,12 @@ class HashModel(nn.Module, CodeModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.bit_order.device
 
     @property
     def config(self) -> ModelConfig:
-        """What rebuilds this model."""
+        """The configuration that rebuilds this model."""
         return ModelConfig(self.method, self.head.k_bits, self.method_options, self.encoder.spec, self.max_words)
 
     def save(self, folder: str | Path) -> None:
@@ -151,7 +151,7 @@ class HashModel(nn.Module, CodeModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of its configuration and its weights; where it keeps some bits only, their number follows."""
+        """SHA-256 of its configuration and its weights, followed by the number of bits if it keeps only some."""
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -159,7 +159,7 @@ class HashModel(nn.Module, CodeModel):
         return kept_fingerprint(digest.hexdigest(), self.k_bits if self.k_bits < self.head.k_bits else None)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model and a card that holds its protocol and results; see `math_hash.models.hub`."""
+        """Write the model and a card with its protocol and results; see `math_hash.models.hub`."""
         from math_hash.models import hub
 
         hub.save_pretrained(self, folder)

@@ -1,8 +1,8 @@
-"""Trained models as ONNX files: writing them, checked against PyTorch, and encoding with them (onnxruntime).
+"""Trained models as ONNX files: writing them, compared with PyTorch, and encoding with them (onnxruntime).
 
-A folder holds `image.onnx` (input `pixels`, float32 (b, 3, resolution, resolution), resized and normalised) and
-`text.onnx` (input `token_ids`, int64 (b, max_words)), each with one output `codes`, float32 (b, k) in (-1, 1), b being
-free; and `config.json` with what the inputs need. Opset 18.
+A folder holds `image.onnx` (input `pixels`, float32 (b, 3, resolution, resolution), resized and normalized) and
+`text.onnx` (input `token_ids`, int64 (b, max_words)), each with one output `codes`, float32 (b, k) in (-1, 1), for any
+batch size b; and `config.json` with the settings of the preprocessing. Opset 18.
 """
 
 import json
@@ -26,7 +26,7 @@ _FILES = {"image": "image.onnx", "text": "text.onnx"}
 
 
 class OnnxModel(CodeModel):
-    """A model in a folder that `export_onnx` wrote; runs on the CPU, or on what onnxruntime finds.
+    """A model in a folder that `export_onnx` wrote; runs on the CPU, or on a device that onnxruntime supports.
 
     Raises:
         InputError: the folder is damaged or of another version, or onnxruntime is not installed.
@@ -52,7 +52,7 @@ class OnnxModel(CodeModel):
 
     @property
     def fingerprint(self) -> str:
-        """That of the exported model: codes of both compare."""
+        """That of the exported model, so codes of both can be compared."""
         return self._fingerprint
 
     @property
@@ -62,7 +62,7 @@ class OnnxModel(CodeModel):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs come from and codes go to."""
+        """The device of the inputs and the codes."""
         return torch.device("cpu")
 
     def tokenize(self, texts: list[str], max_words: int) -> Tensor:
@@ -96,20 +96,20 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
     """Write a model as ONNX files, after comparing them with PyTorch on random input.
 
     Returns:
-        The largest difference of a continuous code, "image" and "text".
+        The largest difference in the continuous codes of "image" and "text".
 
     Raises:
         InputError: the model takes stored features or has another tokenizer than CLIP's, a needed package is missing,
-            the folder is there already, or the two differ by more than 1e-4, or in the sign of a value that is further
-            from zero.
+            the folder already exists, or the codes differ by more than 1e-4, or in the sign of a value that is further
+            from zero than that.
     """
     onnxruntime = import_extra("onnxruntime", "onnx", folder)
     import_extra("onnxscript", "onnx", folder)
     transform, folder = model.image_transform, Path(folder)
     if not model.encoder.tokenizer.is_clips:
-        raise InputError(f"{folder}: this encoder's tokenizer is not CLIP's, and ONNX models have no other one")
+        raise InputError(f"{folder}: this encoder's tokenizer is not CLIP's, and ONNX models support no other")
     if folder.exists():
-        raise InputError(f"{folder}: is there already; remove it, or name another folder")
+        raise InputError(f"{folder}: already exists; remove it, or name another folder")
     model = model.to("cpu").eval()
     random = torch.Generator().manual_seed(0)
     side = transform.resolution

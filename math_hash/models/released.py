@@ -11,7 +11,7 @@ from math_hash.encoders.state_dict import read_state_dict
 from math_hash.errors import InputError
 from math_hash.models.model import HashModel
 
-# what the releases trained with: 32 tokens a text
+# the releases were trained with 32 tokens per text
 _MAX_WORDS = 32
 _STREAMS = {"i": "image", "t": "text", "l": "label"}
 _RENAMED = (
@@ -25,8 +25,8 @@ _RENAMED = (
 def read_released(path: str | Path) -> HashModel:
     """Read a released MATH checkpoint, on the CPU, in evaluation mode; it gives the released codes.
 
-    The checkpoint holds no configuration: widths, layers, bits and the image size are read off the shapes, padding is
-    not masked, texts have 32 tokens. The three `gcl_*` are one module saved three times; one copy is read.
+    The checkpoint holds no configuration: widths, layers, bits and the image size are inferred from the shapes, padding
+    is not masked, texts have 32 tokens. The three `gcl_*` are one module saved three times; one copy is read.
 
     Raises:
         InputError: the file is damaged or is not a MATH checkpoint.

@@ -1,4 +1,4 @@
-"""What a method has to do, tried on a class; for the tests of whoever writes one.
+"""A test of the contract of hash methods, for the tests of those who write one.
 
 from math_hash.testing import check_method
 

@@ -1,4 +1,4 @@
-"""All that the package asks of a method, tried on one class at toy size."""
+"""A test of the whole contract of methods on one class, at toy size."""
 
 import json
 import os
@@ -34,27 +34,28 @@ class _Killed(BaseException):
 
 
 def check_method(method: type[Method], options: Mapping[str, Any] | None = None, *, processes: int = 2) -> None:
-    """Try the whole contract of `math_hash.methods.Method` on a class; takes about a minute on a CPU.
+    """Test a class against the whole contract of `math_hash.methods.Method`; takes about a minute on a CPU.
 
-    Codes of one modality alone, whatever else is in the batch; finite loss terms and their gradients; a training on a
-    tiny dataset with a tiny CLIP, whose model is saved, opened again and encodes; a killed run that goes on to the same
-    weights; and several processes that compute what one does, in double precision.
+    It checks that codes need one modality alone and do not depend on the rest of the batch; that loss terms and their
+    gradients are finite; that a model trained on a tiny dataset with a tiny CLIP can be saved, opened and used; that a
+    killed and resumed run ends with the same weights; and that several processes compute the same as one, in double
+    precision.
 
     Args:
         method: the class, defined in a module.
-        options: of the method, name -> value, where others than its defaults are to be tried.
-        processes: how many compute what one does; 1 leaves that out.
+        options: options of the method that differ from its defaults, name -> value.
+        processes: how many processes are compared with one; 1 skips this check.
 
     Raises:
-        AssertionError: the method breaks its contract; the message says in what.
-        InputError: its constructor asks for what nobody knows, or an option is of another type.
+        AssertionError: the method breaks its contract; the message says how.
+        InputError: its constructor has a parameter that is not provided, or an option has the wrong type.
     """
     given = dict(options or {})
     _check_declaration(method)
     torch.manual_seed(0)
     facts = {"num_labels": LABELS, "stage_widths": STAGE_WIDTHS}
     head = method(WIDTH, BITS, **complete_options(name_of(method), given, facts))
-    assert head.k_bits == BITS, f"k_bits is {head.k_bits} after a construction with {BITS}"
+    assert head.k_bits == BITS, f"k_bits is {head.k_bits}; expected {BITS}, as given to the constructor"
     if method.trained_by_gradient:
         _check_step(head)
     else:
@@ -68,7 +69,7 @@ def _check_declaration(method: type[Method]) -> None:
     assert issubclass(method, Method), f"{method!r} is not a subclass of Method"
     assert isinstance(method.needs, Needs), f"needs is {method.needs!r}; expected math_hash.methods.Needs(...)"
     learned = {stream for turn in method.turns for stream in turn}
-    assert learned == set(method.streams), f"turns learn {sorted(learned)}, but streams are {sorted(method.streams)}"
+    assert learned == set(method.streams), f"turns update {sorted(learned)}, but streams are {sorted(method.streams)}"
 
 
 def _features(rows: int, needs: Needs, seed: int) -> dict[str, Features]:
@@ -115,7 +116,7 @@ def _check_step(head: Method) -> None:
 
 
 def _check_codes(head: Method) -> None:
-    """Codes of one modality alone, the same whatever else is in the batch."""
+    """Codes need one modality alone and do not depend on the rest of the batch."""
     head.eval()
     streams = _features(9, replace(head.needs, batch=False), seed=3)
     for name, hash_one in (("image", head.hash_image), ("text", head.hash_text)):
@@ -124,7 +125,7 @@ def _check_codes(head: Method) -> None:
         with torch.no_grad():
             whole, single = hash_one(features), hash_one(alone)
         assert whole.shape == (9, BITS), f"hash_{name}: shape {tuple(whole.shape)}; expected {(9, BITS)}"
-        assert float(whole.abs().max()) <= 1, f"hash_{name}: codes leave (-1, 1)"
+        assert float(whole.abs().max()) <= 1, f"hash_{name}: codes are outside (-1, 1)"
         difference = float((single - whole[2:3]).abs().max())
         assert difference < 1e-4, f"hash_{name}: a row's code changes by {difference:.1e} with the rest of its batch"
 
@@ -147,7 +148,7 @@ def _check_runs(method: type[Method], options: dict[str, Any], place: Path, proc
 
 
 def _check_model(run: Path, dataset: Path) -> None:
-    """A saved model opens and encodes, one modality alone."""
+    """A saved model can be opened and encodes each modality alone."""
     data, rows = read_dataset(dataset), split_rows(60, 10, 40, 9).query
     model, again = load_model(run), load_model(run)
     pictures, texts = [data.image_path(row) for row in rows], [data.captions[row] for row in rows]
@@ -161,7 +162,7 @@ def _check_model(run: Path, dataset: Path) -> None:
 
 
 def _check_resuming(flags: list[str], place: Path) -> None:
-    """A run that is killed after its first epoch goes on to the same weights."""
+    """A run that is killed after its first epoch and resumed ends with the same weights."""
     finished = Log.epoch
 
     def kill(log: Log, record: dict[str, Any]) -> None:
@@ -176,13 +177,13 @@ def _check_resuming(flags: list[str], place: Path) -> None:
     assert main_py(["--is-train", "--resume", str(place / "killed")]) == 0, "the killed run cannot be resumed"
     whole, resumed = ((place / name / "model.safetensors").read_bytes() for name in ("run", "killed"))
     assert whole == resumed, (
-        "a killed and resumed run ends with other weights; is there state that no parameter or buffer holds, or "
+        "a killed and resumed run ends with different weights; is there state outside parameters and buffers, or "
         "randomness that is not PyTorch's?"
     )
 
 
 def _check_processes(flags: list[str], place: Path, processes: int) -> None:
-    """Several processes compute what one does; in double precision, where rounding does not grow."""
+    """Several processes compute the same as one, in double precision, where rounding errors stay small."""
     one, many = place / "one", place / "many"
     with recorded_training():
         assert main_py([*flags, "--save-dir", str(one)]) == 0
@@ -196,5 +197,5 @@ def _check_processes(flags: list[str], place: Path, processes: int) -> None:
             other = second["losses"][name]
             assert abs(other - loss) <= 1e-7 * abs(loss) + 1e-9, (
                 f"{processes} processes: loss {name} of epoch {first['epoch']} is {other:.9g}, of one {loss:.9g}; "
-                "does the objective look at more than the gathered outputs?"
+                "does the objective use more than the gathered outputs?"
             )

@@ -1,13 +1,14 @@
-"""Training in double precision, recorded step by step: how trainings that must be equal are compared.
+"""Training in double precision, recorded step by step, to compare trainings that must be equal.
 
 In single precision, whole trainings that compute the same in another order (several processes, other instruction
 sets, compiled blocks) cannot be compared: rounding differences grow from step to step, and some objectives make them
-large within a few. MESDCH's (C - c) log((eps + C) / (eps + c)), c = relu(cosine), has slopes up to C / eps = 10^5
-where a cosine leaves zero: initial weights that differ by 10^-7 end two tiny epochs later in losses that differ by
-0.1 to 100 %. In double precision the same differences start at 10^-16, and stay below 10^-9 in trainings of this size.
+large within a few steps. MESDCH's (C - c) log((eps + C) / (eps + c)), c = relu(cosine), has slopes up to
+C / eps = 10^5 where a cosine leaves zero: initial weights that differ by 10^-7 lead to losses that differ by 0.1 to
+100 % two tiny epochs later. In double precision the same differences start at 10^-16 and stay below 10^-9 in trainings
+of this size.
 
-As a script: `python -m math_hash.testing.double_precision RUNS FOLDER`, RUNS being JSON of name -> flags of main.py;
-runs them one after the other, and leaves FOLDER/<name>.pt, what was recorded.
+As a script: `python -m math_hash.testing.double_precision RUNS FOLDER` runs each entry of RUNS, JSON of name -> flags
+of main.py, one after the other, and writes its record to FOLDER/<name>.pt.
 """
 
 import json
@@ -32,16 +33,16 @@ _float = Tensor.float
 
 
 def _keeps_double(value: Tensor) -> Tensor:
-    """In the place of `Tensor.float`, which rounds."""
+    """Replaces `Tensor.float`, which rounds."""
     return value if value.dtype == torch.float64 else _float(value).double()
 
 
 @contextmanager
 def recorded_training(double: bool = True) -> Iterator[list[Step]]:
-    """Record each training step inside, computed in double precision or as it is.
+    """Record each training step inside the block, computed in double precision if `double`.
 
     Yields:
-        One record per step: `turn`, the streams that learned; `terms`, name -> loss; `gradients`, name of the
+        One record per step: `turn`, the streams that were updated; `terms`, name -> loss; `gradients`, name of the
         parameter -> gradient, in the first step of each turn.
     """
     steps: list[Step] = []

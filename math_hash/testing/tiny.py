@@ -1,4 +1,4 @@
-"""A tiny CLIP and a tiny dataset, on which a whole training takes seconds."""
+"""A tiny CLIP and a tiny dataset, with which a whole training takes seconds."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ TINY = {
 
 
 def tiny_clip(seed: int = 0) -> open_clip.CLIP:
-    """open_clip's own model with random weights, larger than its initial ones so that details show."""
+    """open_clip's own model with random weights, larger than its initial ones so that small errors show."""
     torch.manual_seed(seed)
     model = open_clip.CLIP(**TINY).eval()
     with torch.no_grad():
@@ -37,7 +37,7 @@ def write_tiny_clip(path: Path) -> Path:
 
 
 def make_tiny_dataset(folder: Path, rows: int = 60) -> Path:
-    """Write a dataset of colored pictures, whose labels are which channels are bright. Returns its folder."""
+    """Write a dataset of colored pictures, labeled with their bright channels. Returns its folder."""
     rng = np.random.default_rng(7)
     names = ["red", "green", "blue"]
     labels = np.zeros((rows, 3), np.uint8)
@@ -63,7 +63,7 @@ def make_tiny_dataset(folder: Path, rows: int = 60) -> Path:
 
 
 def launcher(processes: int) -> list[str]:
-    """What starts a script in so many CPU processes (gloo); `accelerate launch --cpu` would start a single one."""
+    """The command that starts a script in several CPU processes (gloo); `accelerate launch --cpu` starts only one."""
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
 
 

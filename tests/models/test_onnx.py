@@ -32,5 +32,5 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
     (tmp_path / "m/image.onnx").write_bytes(b"damaged")
     with pytest.raises(InputError, match="has changed"):
         math_hash.load_model(tmp_path / "m")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         export_onnx(model, tmp_path / "m")
