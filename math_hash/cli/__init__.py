@@ -1,7 +1,7 @@
-"""The command lines: `main.py` with the release's flags, and `math-hash` with one command per task and file.
+"""The command-line tools: `main.py` with the release's flags, and `math-hash`, with one command per file.
 
-A command's file has `add_command`, which describes it to argparse, and `run`, which does it. PyTorch takes seconds to
-import, so only `run` imports what needs it.
+A command's file has `add_command`, which adds it to argparse, and `run`, which runs it. PyTorch takes seconds to
+import, so only `run` imports modules that need it.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def _train_or_evaluate(flags: dict) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`math-hash COMMAND`. Returns the exit code."""
-    if "" not in sys.path:  # so that --method package.module:Class finds modules of the folder that one works in
+    if "" not in sys.path:  # so that --method package.module:Class finds modules in the working directory
         sys.path.append("")
     parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -10,12 +10,12 @@ from math_hash.config import make_config
 from math_hash.errors import InputError
 
 _BENCHMARK_HELP = """\
-Train and evaluate methods at several code lengths, and write one table and one plot of mAP against bits. Finished
-cells are not run again, cut-off ones go on: the same command continues it.
+Train and evaluate methods at several code lengths, and write one table and one plot of mAP against bits. Given again,
+the same command skips finished runs and continues interrupted ones.
 
   math-hash benchmark --methods MATH MITH DCMH ITQ --bits 16 64 --seeds 3 --dataset demo
 
-All other options are those of training, and hold for every cell; options of a method hold for the methods that take
+All other options are those of training and apply to every run; options of a method apply to the methods that have
 them.
 """
 CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
@@ -25,14 +25,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the command to those of `math-hash`."""
     parser = commands.add_parser(
         "benchmark",
-        help="train and evaluate several methods, and write a table of them",
+        help="train and evaluate several methods, and compare them in a table",
         description=_BENCHMARK_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to compare (default: all)")
-    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="lengths (16 32 64)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, ... (3)")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of leaderboard.md and .png (docs)")
+    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="code length (16 32 64)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, with seeds 1, 2, ... (3)")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder for leaderboard.md and .png (docs)")
     add_flags(parser, without=CELL_OPTIONS)
     parser.set_defaults(handler=run)
 
@@ -43,7 +43,7 @@ def run(flags: dict[str, Any]) -> None:
     given = given_options(flags)
     base = make_config({**given, "is_train": True})
     if not base.batch_size:
-        raise InputError("--batch-size auto: methods compare at one batch size only; give a number")
+        raise InputError("--batch-size auto: methods must be compared at the same batch size; give a number")
     from math_hash.methods import METHODS, find_method, short_name
     from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
 
@@ -52,7 +52,7 @@ def run(flags: dict[str, Any]) -> None:
         find_method(method)
     options = {method: _taken(method, base.method_options) for method in methods}
     if ignored := base.method_options.keys() - {name for taken in options.values() for name in taken}:
-        raise InputError(f"option {', '.join(sorted(ignored))}: none of {' '.join(methods)} has one of that name")
+        raise InputError(f"option {', '.join(sorted(ignored))}: not an option of any of {' '.join(methods)}")
     folder = Path(base.result_name) / base.dataset
     reference = float_reference(base, folder)
     cells = [
@@ -74,7 +74,7 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def _taken(method: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Those of the options that a method takes."""
+    """The options that a method takes."""
     from math_hash.methods.registry import option_names
 
     return {name: value for name, value in options.items() if name in option_names(method)}

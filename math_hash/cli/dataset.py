@@ -1,4 +1,4 @@
-"""`math-hash dataset`: check a dataset's folder, or look at it."""
+"""`math-hash dataset`: check a dataset folder, or draw some of its rows."""
 
 import argparse
 from pathlib import Path
@@ -7,25 +7,25 @@ from typing import Any
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to those of `math-hash`."""
-    group = commands.add_parser("dataset", help="check a dataset's folder, or look at it")
+    group = commands.add_parser("dataset", help="check a dataset folder, or draw some of its rows")
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
     texts = {
-        "check": "Check a dataset's folder: lengths, 0/1 labels, sums, every picture. Prints a summary and writes it "
-        "into manifest.json; unusable pictures are listed in rejected.tsv.",
+        "check": "Check a dataset folder: lengths, 0/1 labels, checksums, every picture. Prints a summary and writes "
+        "it into manifest.json; unusable pictures are listed in rejected.tsv.",
         "show": "Draw rows of a dataset with their texts and labels, as one picture.",
     }
     for name, text in texts.items():
         action = actions.add_parser(name, help=text.split(":")[0].split(",")[0].rstrip("."), description=text)
         action.add_argument("folder", type=Path, help="folder with index.mat, caption.mat, label.mat and label_t.mat")
-        action.add_argument("--image-root", default="", help="what image paths start from (default: as recorded)")
+        action.add_argument("--image-root", default="", help="folder that image paths start from (default: recorded)")
         action.add_argument("--allow-unlabelled", action="store_true", help="rows may lack a label")
         if name == "check":
-            levels = "decode each picture, or only see that it is there"
+            levels = "decode each picture, or only check that it exists"
             action.add_argument("--check", choices=("full", "fast"), default="full", help=levels)
         else:
             action.add_argument("--output", type=Path, help="picture to write (default: <folder>.png)")
-            action.add_argument("--rows", type=int, default=24, help="how many rows (24)")
-            action.add_argument("--seed", type=int, default=1, help="of the choice of rows (1)")
+            action.add_argument("--rows", type=int, default=24, help="number of rows (24)")
+            action.add_argument("--seed", type=int, default=1, help="seed of the choice of rows (1)")
         action.set_defaults(handler=run)
 
 

@@ -1,4 +1,4 @@
-"""`math-hash encode`: a collection of pictures or texts becomes a folder of codes."""
+"""`math-hash encode`: turn a collection of pictures or texts into a folder of codes."""
 
 import argparse
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 from math_hash.errors import InputError
 
 _HELP = """\
-Turn a collection into codes. INPUT is a folder of pictures, a dataset's folder, a table (.csv, .tsv, .jsonl) with
-columns id, image, text, label, a .txt file with one text per line, or WebDataset tars. A run that was killed continues
-when the same command is given again.
+Turn a collection into codes. INPUT is a folder of pictures, a dataset folder, a table (.csv, .tsv, .jsonl) with
+columns id, image, text, label, a .txt file with one text per line, or WebDataset tars. To continue an interrupted run,
+give the same command again.
 
   math-hash encode RUN photos/ --output photos.codes
 
@@ -31,14 +31,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument(
         "--modality", choices=("image", "text"), help="what to encode (texts of a .txt file, otherwise pictures)"
     )
-    parser.add_argument("--image-root", help="what image paths start from (a table's own folder)")
+    parser.add_argument("--image-root", help="folder that image paths start from (a table's own folder)")
     for name in ("id", "image", "text", "label"):
         parser.add_argument(f"--{name}-column", default=name, help=f"column of a table ({name})")
-    parser.add_argument("--separator", default=",", help="between two labels in one cell (,)")
+    parser.add_argument("--separator", default=",", help="separator of the labels in a cell (,)")
     parser.add_argument("--bits", type=int, help="keep this many bits, the most significant ones (all)")
     parser.add_argument("--batch-size", type=int, default=64, help="rows encoded at once (64)")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that decode pictures (2)")
-    parser.add_argument("--continuous", action="store_true", help="keep continuous codes too, for search --rerank")
+    parser.add_argument("--continuous", action="store_true", help="also keep continuous codes, for search --rerank")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 

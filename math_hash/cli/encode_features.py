@@ -1,4 +1,4 @@
-"""`math-hash encode-features`: an encoder's features of a dataset, computed once."""
+"""`math-hash encode-features`: compute an encoder's features of a dataset once."""
 
 import argparse
 import os
@@ -15,10 +15,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the command to those of `math-hash`."""
     text = (
         "Compute an encoder's features of every row of a dataset, for --features (docs/features.md). "
-        "--freeze-encoder computes and keeps them by itself."
+        "Training with --freeze-encoder computes and caches them automatically."
     )
     parser = commands.add_parser("encode-features", help="compute an encoder's features once", description=text)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write; a killed run goes on")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write; continues an interrupted run")
     add_flags(parser, without=(*CELL_OPTIONS, "method_options"))
     parser.set_defaults(handler=run)
 
@@ -27,7 +27,7 @@ def run(flags: dict[str, Any]) -> None:
     """Compute the features of every row."""
     output = flags.pop("output")
     if output.exists():
-        raise InputError(f"--output {output}: is there already; remove it, or name another folder")
+        raise InputError(f"--output {output}: already exists; remove it, or name another folder")
     del flags["command"]
     config = make_config(given_options(flags))
     from math_hash.training.feature_cache import describe, write_features

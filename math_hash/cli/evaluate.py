@@ -19,8 +19,9 @@ without the training rows in the database, and the codes as a .mat file.
 """
 _EXPORTS_HELP = """
 Or evaluate codes, exported as .mat files (q_img q_txt r_img r_txt q_l r_l) by this package or by the MATH and MITH
-releases: every metric, curves, bit statistics and a report that opens offline. Several files stand side by side, the
-first one against each other by a paired bootstrap; files of one name in several folders count as seeds of one model.
+releases: every metric, curves, bit statistics and a report that opens offline. Several files are shown side by side,
+and each is compared with the first by a paired bootstrap; files of the same name in several folders count as seeds of
+one model.
 
   {command} RUN/PR_curve/MATH-flickr25k-16.mat [MORE.mat ...] --output report
 """
@@ -44,19 +45,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_export_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evaluating exported codes")
     group.add_argument("codes", nargs="*", type=Path, metavar="CODES.mat", help="exports to evaluate, side by side")
-    group.add_argument("--output", type=Path, default=Path("report"), help="folder of the report (default: report)")
-    group.add_argument("--top-k", type=int, default=50, help="cut-off of mAP@k (default: 50)")
+    group.add_argument("--output", type=Path, default=Path("report"), help="folder for the report (default: report)")
+    group.add_argument("--top-k", type=int, default=50, help="cutoff k of mAP@k (default: 50)")
     meanings = "which mAP@k: mean over the first min(k, R) relevant rows, over hits in the top k, or over min(R, k)"
     group.add_argument("--normalizer", choices=("lineage", "hits", "min"), default="lineage", help=meanings)
-    empty = "queries without a relevant row count 0, are left out, or are an error (default: zero)"
+    empty = "queries without a relevant row count as 0, are left out, or are an error (default: zero)"
     group.add_argument("--no-relevant", choices=("zero", "skip", "error"), default="zero", help=empty)
-    group.add_argument("--min-shared", type=int, default=1, help="labels that relevant rows share (default: 1)")
-    group.add_argument("--protocol", help="name of the protocol, where the files do not tell (default: by sizes)")
+    group.add_argument("--min-shared", type=int, default=1, help="labels that relevant rows must share (default: 1)")
+    group.add_argument("--protocol", help="name of the protocol, if the files do not record it (default: by sizes)")
     group.add_argument("--allow-different", action="store_true", help="put results of different protocols side by side")
 
 
 def run(flags: dict[str, Any]) -> None:
-    """Evaluate exported codes where some are given, else a trained model; prints the results."""
+    """Evaluate exported codes if any are given, else a trained model; prints the results."""
     del flags["command"]
     exports = {name: flags.pop(name) for name in _EXPORT_FLAGS}
     if exports["codes"]:
@@ -66,7 +67,7 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def evaluate_with(given: dict[str, Any]) -> None:
-    """Evaluate a trained model with some options given; prints the results."""
+    """Evaluate a trained model with the given options; prints the results."""
     config = make_config(given)
     if not config.pretrained:
         raise InputError("nothing to do: give --pretrained RUN_OR_FILE, or CODES.mat files, to evaluate")
@@ -82,7 +83,7 @@ def evaluate_with(given: dict[str, Any]) -> None:
 
 
 def print_files(run: "Run") -> None:
-    """Where the results and the codes of a run are."""
+    """Print where the results and the codes of a run are."""
     from math_hash.training.report import export_name
     from math_hash.training.run_folder import RESULTS
 

@@ -11,7 +11,7 @@ from math_hash.config import RELEASE_OPTIONS, Config, flag_of, parse_setting
 
 @dataclass(frozen=True)
 class _HeadFlag:
-    """A flag that the MATH release has for its heads, or that this package has beside those."""
+    """A flag for MATH's heads, from the MATH release or added by this package."""
 
     kind: type
     help: str
@@ -25,10 +25,10 @@ _HEAD_FLAGS = {
     "dropout": _HeadFlag(float, "dropout inside the global head's MLP (default: 0.0)"),
     "fusion": _HeadFlag(
         str,
-        "a label attends to the whole batch, as released, or its own tokens (default: batch)",
+        "a label attends to the whole batch, as released, or to its own row's tokens (default: batch)",
         ("batch", "token"),
     ),
-    "mask_padding": _HeadFlag(bool, "leave padding and end markers out of local heads (default: yes; released: no)"),
+    "mask_padding": _HeadFlag(bool, "exclude padding and end markers from local heads (default: yes; released: no)"),
     "hyper_intra": _HeadFlag(float, "weight of the intra-modal likelihood, alpha (default: 4)"),
     "hyper_inter": _HeadFlag(float, "weight of the inter-modal likelihood, beta (default: 13)"),
     "hyper_MSE": _HeadFlag(float, "weight of the global-to-local squared error, delta (default: 5)"),
@@ -38,7 +38,7 @@ _HEAD_FLAGS = {
 
 
 def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Give `parser` a flag for each field of `Config` that is not in `without`, `--set`, and `--config`."""
+    """Add `--config`, `--set` and a flag for each field of `Config` that is not in `without` to `parser`."""
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
     for item in fields(Config):
         if item.name not in without and item.name != "method_options":
@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) ->
     if "method_options" in without:
         return
     group = parser.add_argument_group(
-        "options of the method", "The first one sets any option of any method; the others are those of MATH's heads."
+        "options of the method", "--set changes any option of any method; the other flags are options of MATH's heads."
     )
     group.add_argument(
         "--set", nargs="+", action="extend", metavar="NAME=VALUE", help="options such as margin=0.2 (docs/methods.md)"
@@ -81,11 +81,11 @@ def _number(words: Mapping[str, int], text: str) -> int:
     try:
         return words[text] if text in words else int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number, nor {', '.join(words)}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {', '.join(words)}") from error
 
 
 def given_options(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """From parsed flags to what `make_config` takes: without those not given, options of the method together.
+    """The input for `make_config` from parsed flags: only those given, with the method's options in one dictionary.
 
     Raises:
         InputError: a setting is not of the form NAME=VALUE.

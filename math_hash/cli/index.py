@@ -1,4 +1,4 @@
-"""`math-hash index`: a folder of codes goes into an index."""
+"""`math-hash index`: put a folder of codes into an index."""
 
 import argparse
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 _BATCH = 50_000  # rows added at once
 
 _HELP = """\
-Put codes into an index: a folder, Milvus or PostgreSQL. Codes whose ids are there already are refused.
+Put codes into an index: a folder, Milvus or PostgreSQL. Codes whose ids are already in the index are refused.
 
   math-hash index photos.codes --to photos.index
   math-hash index photos.codes --to milvus://localhost:19530/photos
@@ -53,5 +53,5 @@ def run(flags: argparse.Namespace) -> None:
         print(f"{index.uri}: {len(index)} codes of {index.k_bits} bits")
         if index.recall is not None:
             print(
-                f"approximate search finds {index.recall:.4f} of the true 10 nearest; raise nprobe if that is too few"
+                f"approximate search finds {index.recall:.4f} of the true 10 nearest; raise nprobe if that is too low"
             )

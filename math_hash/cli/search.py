@@ -1,4 +1,4 @@
-"""`math-hash search`: an index answers words or a picture, as a table, JSON or a page."""
+"""`math-hash search`: search an index by words or by a picture; prints a table or JSON, or writes a page."""
 
 import argparse
 import base64
@@ -44,14 +44,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--text", help="words to search for")
     query.add_argument("--image", type=Path, help="picture to search for")
-    parser.add_argument("--top", type=int, default=20, help="how many results (20)")
+    parser.add_argument("--top", type=int, default=20, help="number of results (20)")
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
     parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
-    parser.add_argument("--bits", type=int, help="search with this many bits, as the index was encoded")
+    parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     parser.add_argument(
-        "--rerank", type=Path, metavar="CODES", help="order candidates by the continuous codes in this folder"
+        "--rerank", type=Path, metavar="CODES", help="rerank candidates by the continuous codes in this folder"
     )
-    parser.add_argument("--candidates", type=int, default=200, help="how many to rerank (200)")
+    parser.add_argument("--candidates", type=int, default=200, help="number of candidates to rerank (200)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
@@ -70,7 +70,7 @@ class Result:
 
     @property
     def labels(self) -> str:
-        """Its labels, one after another."""
+        """Its labels, separated by commas."""
         labels = self.metadata.get("label") or []
         return ", ".join(labels) if isinstance(labels, list) else str(labels)
 

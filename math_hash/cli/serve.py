@@ -1,4 +1,4 @@
-"""`math-hash serve`: a search page and a JSON interface."""
+"""`math-hash serve`: serve a search page and a JSON interface."""
 
 import argparse
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 from math_hash.errors import InputError
 
 _HELP = """\
-Serve a page and a JSON interface for searching an index. It listens on this machine only, unless --host and --token say
-otherwise; adding and deleting rows needs --token. The interface is described at /openapi.json.
+Serve a page and a JSON interface for searching an index. It listens on this machine only, unless --host and --token are
+given; adding and deleting rows needs --token. The interface is described at /openapi.json.
 
   math-hash serve photos.index --model RUN --images photos
 """
@@ -25,15 +25,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("index", metavar="URI", help="the index")
     parser.add_argument("--model", required=True, help="the model that made the codes")
     parser.add_argument("--images", type=Path, help="folder that image paths start from; no pictures without it")
-    parser.add_argument("--bits", type=int, help="search with this many bits, as the index was encoded")
+    parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port (8000)")
     secret = os.environ.get("MATH_HASH_TOKEN", "")
-    parser.add_argument("--token", default=secret, help="for writing, and for other hosts (MATH_HASH_TOKEN)")
-    parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of an upload (20000000)")
-    parser.add_argument("--max-pixels", type=int, default=50_000_000, help="of an uploaded picture (50000000)")
+    parser.add_argument("--token", default=secret, help="required for writing and for other hosts (MATH_HASH_TOKEN)")
+    parser.add_argument("--max-bytes", type=int, default=20_000_000, help="size limit of an upload (20000000)")
+    parser.add_argument("--max-pixels", type=int, default=50_000_000, help="limit for an uploaded picture (50000000)")
     parser.add_argument("--queue", type=int, default=32, help="requests that may wait (32)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds after which a request is given up (30)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds until a request times out (30)")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -58,7 +58,7 @@ def run(flags: argparse.Namespace) -> None:
             index, model, flags.images, token=flags.token, is_public=is_public, max_bytes=flags.max_bytes,
             max_pixels=flags.max_pixels, queue=flags.queue, seconds=flags.timeout,
         )  # fmt: skip
-        # compiled code and lazily loaded weights are ready before the first request comes
-        index.search(model.encode_text(["the first search loads what the others find loaded"]), 1)
-        print(f"{len(index)} rows of {index.uri}: http://{flags.host}:{flags.port}/   (Ctrl-C ends it)", flush=True)
+        # so that code is compiled and weights are loaded before the first request arrives
+        index.search(model.encode_text(["a first search"]), 1)
+        print(f"{len(index)} rows of {index.uri}: http://{flags.host}:{flags.port}/   (Ctrl-C stops it)", flush=True)
         serve(app, flags.host, flags.port)

@@ -16,7 +16,8 @@ With OpenAI's weights in cache/ViT-B-32.pt and a dataset made by tools/make_data
 
   {command} --dataset flickr25k --k-bits 16
 
-On several GPUs: accelerate launch main.py --is-train ... ; continue a killed run: {command} --resume RUN
+On several GPUs: accelerate launch main.py --is-train ...
+To continue an interrupted run: {command} --resume RUN
 """
 
 
@@ -39,10 +40,10 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def train_with(given: dict[str, Any]) -> None:
-    """Train with some options given, the others by presets and defaults; prints the results."""
+    """Train with the given options, others from presets and defaults; prints the results."""
     config: Config | None = None
     if not given.get("resume"):
-        config = make_config({**given, "is_train": True})  # a mistake shows before PyTorch is imported
+        config = make_config({**given, "is_train": True})  # so that mistakes show before PyTorch is imported
     from accelerate import PartialState
 
     from math_hash.training.api import configured, train
