@@ -89,3 +89,6 @@ if __name__ == "__main__":
             assert main_py([flag for flag in flags if flag != "--single"]) == 0, name
         if os.environ["RANK"] == "0":
             torch.save(steps, Path(sys.argv[2]) / f"{name}.pt")
+    if torch.distributed.is_initialized():  # a process group that is alive at exit may abort the process
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -128,6 +128,8 @@ for rows in (1, 2, 5, 8):
         given = torch.zeros(rows, 3, dtype=dtype).index_add_(0, torch.from_numpy(at), share.grad)
         total = accelerator.reduce(given, "sum") / processes
         assert torch.allclose(total, 2 * whole, rtol=1e-6, atol=0), (rows, total, whole)
+accelerator.wait_for_everyone()
+accelerator.end_training()  # a process group that is alive at exit may abort the process
 """
 
 
