@@ -1,5 +1,6 @@
 """Models that come from a hub and go there."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,18 @@ def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch):
     with pytest.raises(InputError, match="no model of that name") as caught:
         math_hash.load_model("nobody/nothing")
     assert "\n" not in str(caught.value)
+
+
+def test_no_code_is_imported_by_the_name_that_a_hubs_file_holds(model, tmp_path, monkeypatch):
+    model.save(tmp_path / "saved")
+    (tmp_path / "from_a_hub.py").write_text("from math_hash.methods.math import MATH as Method\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "saved" / "config.json"
+    config.write_text(config.read_text().replace('"method": "MATH"', '"method": "from_a_hub:Method"'))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(tmp_path / "saved"))
+    with pytest.raises(InputError, match="not imported for a model from a hub"):
+        math_hash.load_model("somebody/tiny")
+    assert "from_a_hub" not in sys.modules
+    opened = math_hash.load_model(tmp_path / "saved")  # the same folder, on this machine
+    assert opened.method == "from_a_hub:Method"
+    assert (opened.encode_text(["red", "sky"]) == model.encode_text(["red", "sky"])).all()
