@@ -1,4 +1,4 @@
-"""Encoders: pictures and texts become `Features`, on which every hash head works."""
+"""Encoders: they turn pictures and texts into `Features`, the input of every hash head."""
 
 from math_hash.encoders.clip import ClipEncoder
 from math_hash.encoders.encoder import Encoder, ParameterGroups

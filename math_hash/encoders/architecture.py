@@ -90,7 +90,8 @@ def build_clip(architecture: Mapping[str, Any], text_config: Mapping[str, Any] |
                 import_extra("transformers", "transformers", f"the text tower {name}")
                 if text_config is None:
                     raise InputError(f"the text tower {name}: its config.json is missing")
-                (Path(folder) / "config.json").write_text(json.dumps(text_config))
+                data_only = {key: value for key, value in text_config.items() if key != "auto_map"}  # that is code
+                (Path(folder) / "config.json").write_text(json.dumps(data_only))
                 text |= {"hf_model_name": folder, "hf_model_pretrained": False}
             clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError) as error:

@@ -1,10 +1,10 @@
 """The blocks of CLIP's towers and of the local heads, which keep little for their gradients.
 
-Layer norms, activations and attention itself cost next to nothing beside the matrix products that follow them, but
-their results take half of the memory of a training step. So only what goes into them is kept, and they are computed
-once more in the backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation
-in large transformer models", section 4.2); so are the states after attention, for one more product in 36. Attention is
-PyTorch's fused one, on views of one product for queries, keys and values.
+Layer norms, activations and attention itself cost next to nothing compared with the matrix products that follow them,
+but their results take half of the memory of a training step. So only their inputs are kept, and they are computed again
+in the backward pass (selective recomputation; Korthikanti et al. 2022, "Reducing activation recomputation in large
+transformer models", section 4.2); so are the states after attention, at the cost of one more product in 36. Attention
+is PyTorch's fused one, on views of one product for queries, keys and values.
 """
 
 from collections.abc import Callable, Collection
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from math_hash.errors import InputError, one_line
 
-CPU_ROWS = 32  # in a chunk
+CPU_ROWS = 32  # rows per chunk
 
 
 def run_blocks(
@@ -28,7 +28,7 @@ def run_blocks(
     Args:
         states: (b, length, d).
         mask: added to the attention's logits, float (b or 1, 1, length or 1, length).
-        depths: numbers of the blocks after which the states are wanted.
+        depths: indices of the blocks after which the states are returned.
 
     Returns:
         The last states, (b, length, d), and those of `depths`.
@@ -49,7 +49,7 @@ def run_blocks(
 def compile_blocks(model: nn.Module) -> None:
     """Compile the blocks of all transformers in a model, for training; once for each width and kind of mask.
 
-    Only the block is compiled, not the whole step: blocks of one width share what was compiled for the first.
+    Only the block is compiled, not the whole step: blocks of the same width share the compiled code.
     """
     from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
@@ -67,32 +67,33 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def runs_in_chunks(inputs: Tensor) -> bool:
-    """Whether a batch is computed a few rows at a time: on the CPU, where it has more rows than a chunk.
+    """Whether a batch runs in chunks: on the CPU, if it has more rows than a chunk.
 
-    There small batches are as fast as large ones, their states fit the caches, and lengths can be read at no cost.
+    On the CPU, small batches are as fast as large ones, their states fit into the caches, and lengths can be read at no
+    cost.
     """
     return inputs.device.type == "cpu" and not torch.compiler.is_compiling() and len(inputs) > CPU_ROWS
 
 
 def chunks_by_length(lengths: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
-    """Rows of similar length together.
+    """Group rows of similar length.
 
     Args:
         lengths: int64 (b,).
 
     Returns:
-        The rows of each chunk, int64, the shortest first, and the longest length of each chunk.
+        The row numbers of each chunk, int64, the shortest rows first, and the longest length in each chunk.
     """
     rows = lengths.argsort(stable=True).split(CPU_ROWS)
     return rows, [int(lengths[chunk[-1]]) for chunk in rows]
 
 
 def in_chunks_by_length(function: Callable[..., Tensor], lengths: Tensor, *tensors: Tensor) -> Tensor:
-    """`function(*tensors)`, where that saves time in chunks of rows of similar length, without their common padding.
+    """`function(*tensors)`, if that saves time in chunks of rows of similar length, without their common padding.
 
     Args:
-        function: of tensors with as many rows as the given ones, of any length; its result has one row for each.
-        lengths: int64 (b,), how much of each row counts.
+        function: takes tensors with the same number of rows and any length; its result has one row for each of theirs.
+        lengths: int64 (b,), the length of each row without padding.
         tensors: (b, length, ...), cut to (rows of the chunk, its longest length, ...).
 
     Returns:
@@ -116,7 +117,7 @@ def is_ordinary(transformer: nn.Module) -> bool:
 
 
 def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
-    """From bool (b, length), True where no token may look, to a mask for `run_blocks`, (b, 1, 1, length)."""
+    """A mask for `run_blocks`, (b, 1, 1, length), from bool (b, length), True where attention is not allowed."""
     mask = torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(padding, float("-inf"))
     return mask[:, None, None]
 
@@ -149,12 +150,12 @@ def _quick_gelu(value: Tensor) -> Tensor:
 
 
 def linear_of(norm: nn.Module, value: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`linear(norm(value))`; for gradients, only `value` is kept."""
+    """`linear(norm(value))`; only `value` is kept for gradients."""
     return _LinearOf.run(lambda value: (norm(value),), (value,), tuple(norm.parameters()), weight, bias)[0]
 
 
 class _LinearOf(torch.autograd.Function):
-    """`first, *others = function(*values)`, then (linear(first), *others); for gradients, only the values are kept."""
+    """`first, *others = function(*values)`, then (linear(first), *others); only the values are kept for gradients."""
 
     @classmethod
     def run(
@@ -165,8 +166,8 @@ class _LinearOf(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        """With those parameters that the function uses."""
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # a compiler chooses by itself what to keep
+        """Apply it; `parameters` are those that the function uses."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # the compiler decides itself what to keep
             first, *others = function(*values)
             return F.linear(first, weight, bias), *others
         return cls.apply(function, len(values), weight, bias, *values, *parameters)
@@ -196,11 +197,11 @@ class _LinearOf(torch.autograd.Function):
             of_weight = (rows.T @ first.detach().flatten(0, -2).to(rows.dtype)).to(weight.dtype)
         if needs_bias:
             of_bias = rows.sum(dim=0, dtype=weight.dtype)
-        found = []
+        computed = []
         if first.requires_grad:
             of_first = (rows @ weight.to(rows.dtype)).view(first.shape).to(first.dtype)
             wanted = [one for one, needed in zip([*values, *used[count:]], needs, strict=True) if needed]
             given = zip((first, *others), (of_first, *of_others), strict=True)
             outputs, gradients = zip(*((one, its) for one, its in given if one.requires_grad), strict=True)
-            found = list(torch.autograd.grad(outputs, wanted, gradients))
-        return None, None, of_weight, of_bias, *(found.pop(0) if needed else None for needed in needs)
+            computed = list(torch.autograd.grad(outputs, wanted, gradients))
+        return None, None, of_weight, of_bias, *(computed.pop(0) if needed else None for needed in needs)

@@ -1,4 +1,4 @@
-"""CLIP and what is built like it, as open_clip builds it, behind the one interface that the hash heads use."""
+"""CLIP and similar models of open_clip, behind the one interface that the hash heads use."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -22,12 +22,12 @@ _PLAIN = {"interpolation": "bicubic", "resize_mode": "shortest"}
 class ClipEncoder(Encoder):
     """An image tower and a text tower of open_clip: CLIP, SigLIP, MobileCLIP, towers of timm and of Hugging Face.
 
-    CLIP's own towers are run by blocks that keep little for their gradients, all others by open_clip's forward pass.
-    Batch norm keeps the statistics of the weights, so that a row's features never depend on the rest of its batch.
+    CLIP's own towers run in blocks that keep little for their gradients, all others in open_clip's forward pass. Batch
+    norm keeps the pretrained statistics, so that a row's features never depend on the rest of its batch.
 
     Args:
         architecture: open_clip's model configuration: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`, ...
-        mean, std: of the images' channels, as the weights expect them.
+        mean, std: normalization of the images' channels, as the weights expect it.
         interpolation: "bicubic" or "bilinear".
         resize_mode: "shortest" or "squash", see `ImageTransform`.
         text_config: of a text tower of Hugging Face's transformers, the content of its `config.json`.
@@ -37,7 +37,7 @@ class ClipEncoder(Encoder):
         clip: open_clip's model.
 
     Raises:
-        InputError: the configuration is not one that can be used.
+        InputError: the configuration cannot be used.
     """
 
     takes_pictures = True
@@ -58,7 +58,7 @@ class ClipEncoder(Encoder):
         self.clip: OpenClip = build_clip(architecture, text_config)
         self.tokenizer = tokenizer_of(architecture["text_cfg"])
         self.image_tower, self.text_tower = image_tower(self.clip), text_tower(self.clip, self.tokenizer)
-        for name in ("logit_scale", "logit_bias"):  # they take no part in hashing
+        for name in ("logit_scale", "logit_bias"):  # not used in hashing
             if getattr(self.clip, name, None) is not None:
                 getattr(self.clip, name).requires_grad_(False)
         self.width = architecture["embed_dim"]
@@ -68,7 +68,7 @@ class ClipEncoder(Encoder):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """See `Encoder.spec`. What is as with OpenAI's CLIP is left out, which old models' fingerprints rely on."""
+        """See `Encoder.spec`. Values equal to OpenAI's CLIP's are omitted, on which old fingerprints rely."""
         spec = {"kind": "clip", "architecture": self.architecture, "mean": list(self.mean), "std": list(self.std)}
         spec |= {name: value for name, value in self._resizing.items() if value != _PLAIN[name]}
         return spec if self._text_config is None else {**spec, "text_config": self._text_config}
@@ -97,10 +97,10 @@ class ClipEncoder(Encoder):
         return ImageTransform(self.resolution, self.mean, self.std, **self._resizing)
 
     def encode_image(self, images: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """Encode normalized pictures, float (b, 3, resolution, resolution); or pass on what was stored of them.
+        """Encode normalized pictures, float (b, 3, resolution, resolution); or pass on their stored features.
 
         Args:
-            needs: with `stages`, pooled states at the end of each quarter of the tower are given too.
+            needs: with `stages`, pooled states at the end of each quarter of the tower are also returned.
 
         Raises:
             InputError: `needs` asks for stages, which the encoder does not have.
@@ -114,10 +114,10 @@ class ClipEncoder(Encoder):
         return Features.joined(chunks)
 
     def encode_text(self, token_ids: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """Encode token ids, int64 (b, length), length at most the context; or pass on what was stored.
+        """Encode token ids, int64 (b, length), length at most the context; or pass on stored features.
 
         Args:
-            needs: with `stages`, pooled states at the end of each quarter of the tower are given too; without
+            needs: with `stages`, pooled states at the end of each quarter of the tower are also returned; without
                 `padding`, the tokens at padding positions are arbitrary.
 
         Raises:
@@ -147,7 +147,7 @@ class ClipEncoder(Encoder):
         self.clip.set_grad_checkpointing(enable)
 
     def train(self, mode: bool = True) -> "ClipEncoder":
-        """Set the mode of all modules but batch norm, which stays as in evaluation."""
+        """Set the mode of all modules but batch norm, which stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,4 +1,4 @@
-"""CLIP's own two towers, run by blocks that keep little for their gradients."""
+"""CLIP's own two towers, run in blocks that keep little for their gradients."""
 
 from typing import Any
 
@@ -28,11 +28,11 @@ class ClipImageTower(ImageTower):
     def __init__(self, visual: VisionTransformer):
         self._visual = visual
         self.stage_width = visual.transformer.width
-        visual.conv1.to(memory_format=torch.channels_last)  # the layout in which a GPU convolves fastest
+        visual.conv1.to(memory_format=torch.channels_last)  # the fastest layout for convolutions on a GPU
 
     @staticmethod
     def runs(visual: nn.Module) -> bool:
-        """Whether it is such a tower."""
+        """Whether `visual` is such a tower."""
         return (
             isinstance(visual, VisionTransformer)
             and visual.attn_pool is None
@@ -68,7 +68,7 @@ class ClipImageTower(ImageTower):
 
 
 class ClipTextTower(TextTower):
-    """A causal transformer, whose state at the end marker is the pooled one.
+    """A causal transformer; its state at the end marker is the pooled one.
 
     A text shorter than the context uses the first position embeddings. Padding positions are masked as keys on top of
     the causal mask, which changes only the padding positions' own states.
@@ -83,7 +83,7 @@ class ClipTextTower(TextTower):
 
     @staticmethod
     def runs(text: Any) -> bool:
-        """Whether it is such a tower, apart from where it looks for the end marker."""
+        """Whether `text` is such a tower, apart from how it finds the end marker."""
         return (
             getattr(text, "attn_mask", None) is not None
             and getattr(text, "cls_emb", None) is None

@@ -1,4 +1,4 @@
-"""What an encoder is to the rest of the package."""
+"""The interface of an encoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ EncoderInput = Tensor | dict[str, Tensor]
 class ParameterGroups(NamedTuple):
     """The trainable parameters of an encoder.
 
-    pretrained: those with trained values, which learn slowly (`--clip-lr`).
-    new: those that start at random, which learn with the head (`--lr`).
+    pretrained: those with pretrained values, which learn slowly (`--clip-lr`).
+    new: those with random initial values, which learn at the head's rate (`--lr`).
     """
 
     pretrained: list[nn.Parameter]
@@ -31,10 +31,10 @@ class Encoder(nn.Module, ABC):
     Attributes:
         width: d.
         stage_widths: widths of the states at four depths of the image and of the text tower, `Features.stages`; None
-            where it has none.
+            if it has none.
         stored_widths: widths of the stored features of images and of texts that it accepts in place of its input.
         takes_pictures: whether its input is pictures and token ids; otherwise it is stored features only.
-        tokenizer: how texts become input of `encode_text`; unlike the encoder, cheap to hand to data loader workers.
+        tokenizer: turns texts into input for `encode_text`; unlike the encoder, cheap to send to data loader workers.
     """
 
     width: int
@@ -46,7 +46,7 @@ class Encoder(nn.Module, ABC):
     @property
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What `build_encoder` builds it from, before its weights are loaded: JSON values, "kind" among them."""
+        """JSON values, among them "kind", from which `build_encoder` builds it, before its weights are loaded."""
 
     @property
     @abstractmethod
@@ -56,12 +56,12 @@ class Encoder(nn.Module, ABC):
     @property
     @abstractmethod
     def context_length(self) -> int:
-        """The most tokens that a text has."""
+        """The maximum number of tokens in a text."""
 
     @property
     @abstractmethod
     def image_transform(self) -> ImageTransform:
-        """How a picture becomes input of `encode_image`."""
+        """Turns a picture into input for `encode_image`."""
 
     def tokenize(self, texts: Sequence[str], max_words: int) -> Tensor:
         """Token ids, int64 (n, max_words), markers included, padded at the end; longer texts are cut."""
@@ -73,23 +73,23 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def encode_image(self, images: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """Features of pictures, float (b, 3, resolution, resolution), or of what was stored of them."""
+        """Features of pictures, float (b, 3, resolution, resolution), or from their stored features."""
 
     @abstractmethod
     def encode_text(self, token_ids: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """Features of token ids, int64 (b, length), or of what was stored of them.
+        """Features of token ids, int64 (b, length), or from stored features.
 
-        Texts may be cut to the longest of the batch; where `needs` has no `padding`, the states of tokens that are
-        padding are arbitrary.
+        Texts may be cut to the longest of the batch; without `needs.padding`, the states at padding positions are
+        arbitrary.
         """
 
     @abstractmethod
     def parameter_groups(self) -> ParameterGroups:
-        """The trainable parameters, by how fast they learn."""
+        """The trainable parameters, grouped by learning rate."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep less for the gradients and compute it again, where the encoder can."""
+        """Recompute states for the gradients instead of keeping them, if the encoder supports it."""
 
     def describe(self) -> dict[str, Any]:
-        """What decides its features beside its weights: JSON values, for the names of caches."""
+        """Everything besides its weights that determines its features: JSON values, for the names of caches."""
         return self.spec

@@ -1,4 +1,4 @@
-"""What an encoder gives for a batch of images or texts."""
+"""The output of an encoder for a batch of images or texts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from math_hash.data.needs import Needs
 class Features:
     """Features of b instances of one modality, in the space that both modalities share.
 
-    tokens: (b, length, d) projected token states: the patches of an image, the words of a text; None where they were
+    tokens: (b, length, d) projected token states: the patches of an image, the words of a text; None if they were
         not asked for.
     pooled: (b, d) projected state of the class token, or of the text's end marker.
     padding: bool (b, length), True where a text has no token; None for images, which have no padding and no markers.
-    stages: (b, 4, width) unprojected pooled states of four depths, early to late, `width` being the tower's own; None
-        where they were not asked for.
-    batch: float (rows of the batch, d) pooled vectors of the whole training batch, over all processes; None where
-        they were not asked for, and outside training.
+    stages: (b, 4, width) unprojected pooled states at four depths, early to late, `width` being the tower's own; None
+        if they were not asked for.
+    batch: float (rows of the batch, d) pooled vectors of the whole training batch, over all processes; None if they
+        were not asked for, and outside training.
     """
 
     tokens: Tensor | None
@@ -33,7 +33,7 @@ class Features:
     def content_mask(self) -> Tensor | None:
         """Bool (b, length), True at the tokens that carry content: neither padding nor the end marker.
 
-        The first token always counts. None for images, all of whose tokens do.
+        The first token always counts. None for images, all of whose tokens count.
         """
         if self.padding is None:
             return None
@@ -42,7 +42,7 @@ class Features:
 
     @classmethod
     def joined(cls, chunks: Sequence["Features"], length: int | None = None) -> "Features":
-        """Those of several batches together; tokens are filled up with zeros, padding with True, to `length`."""
+        """Concatenate several batches; up to `length`, tokens are padded with zeros and padding with True."""
 
         def together(values: Sequence[Tensor | None], dim: int | None = None, fill: float = 0) -> Tensor | None:
             known = [value for value in values if value is not None]
@@ -58,7 +58,7 @@ class Features:
         )
 
     def of_rows(self, rows: Tensor) -> "Features":
-        """Those of these rows, int64 (m,), in this order."""
+        """The features of `rows`, int64 (m,), in this order."""
         return Features(
             tokens=None if self.tokens is None else self.tokens[rows],
             pooled=self.pooled[rows],
@@ -70,7 +70,7 @@ class Features:
 def stored_features(
     stored: dict[str, Tensor], needs: Needs, to_width: Callable[[Tensor], Tensor] | None = None
 ) -> Features:
-    """Features as `FeatureFolder.batch` gives them; `to_width` is applied to tokens and pooled vectors."""
+    """Features from a `FeatureFolder.batch`; `to_width` is applied to tokens and pooled vectors."""
     to_width = to_width or nn.Identity()
     tokens = to_width(stored["tokens"]) if needs.tokens else None
     return Features(tokens, to_width(stored["pooled"]), stored.get("padding"), stored.get("stages"))

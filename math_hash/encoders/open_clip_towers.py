@@ -1,4 +1,4 @@
-"""All towers that open_clip builds beside CLIP's own two, run by its own forward pass."""
+"""All towers of open_clip besides CLIP's own two, run by open_clip's forward pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from math_hash.encoders.towers import ImageTower, TextTower, quarters
 class TransformerImageTower(ImageTower):
     """open_clip's vision transformer with other blocks or with attention pooling (CoCa).
 
-    With attention pooling, tokens are what its queries give, except the first, which is the pooled one.
+    With attention pooling, tokens are the outputs of its queries, except the first, which is the pooled one.
     """
 
     def __init__(self, visual: VisionTransformer):
@@ -53,7 +53,7 @@ class TransformerImageTower(ImageTower):
 class ResNetImageTower(ImageTower):
     """CLIP's residual networks, with attention pooling.
 
-    A token is a place of the last feature map, through the pooling's value and output projections (Zhou et al. 2022,
+    A token is a position of the last feature map, after the pooling's value and output projections (Zhou et al. 2022,
     "Extract free dense labels from CLIP", section 3.2).
     """
 
@@ -62,7 +62,7 @@ class ResNetImageTower(ImageTower):
         self.stage_width = visual.attnpool.v_proj.in_features
 
     def encode(self, images: Tensor, needs: Needs) -> Features:
-        """See `ImageTower.encode`; stages are the averages of the four feature maps, filled up with zeros."""
+        """See `ImageTower.encode`; stages are the averages of the four feature maps, padded with zeros."""
         pooling = self._visual.attnpool
         output = self._visual.forward_intermediates(images, indices=[1, 2, 3, 4] if needs.stages else [4])
         maps = output["image_intermediates"]
@@ -76,8 +76,8 @@ class ResNetImageTower(ImageTower):
 class TimmImageTower(ImageTower):
     """An image tower of timm: SigLIP's, MobileCLIP's, ConvNeXt, EVA and others.
 
-    A token is what the tower's pooling and projection make of one place alone. So where a linear projection follows
-    average pooling at once, the pooled vector is the average of the tokens.
+    A token is the result of the tower's pooling and projection for one position alone. So if a linear projection
+    directly follows average pooling, the pooled vector is the average of the tokens.
     """
 
     def __init__(self, visual: TimmModel):
@@ -91,8 +91,8 @@ class TimmImageTower(ImageTower):
     def encode(self, images: Tensor, needs: Needs) -> Features:
         """See `ImageTower.encode`.
 
-        Stages are states of the class token where that is the pooled one, else averages over the places; those of
-        narrower levels are filled up with zeros.
+        Stages are states of the class token if that is the pooled one, else averages over the positions; those of
+        narrower levels are padded with zeros.
         """
         trunk = self._trunk
         stages = None
@@ -122,10 +122,10 @@ class TimmImageTower(ImageTower):
         return self._visual.head(self._trunk.forward_head(states))
 
     def _tokens(self, states: Tensor) -> Tensor:
-        if states.ndim == 3:  # (b, class token and the like + places, width)
+        if states.ndim == 3:  # (b, prefix tokens such as the class token + positions, width)
             before = self._trunk.num_prefix_tokens
             places = states[:, before:]
-            alone = places.reshape(-1, 1, places.shape[-1]).expand(-1, before + 1, -1)  # it stands for the others too
+            alone = places.reshape(-1, 1, places.shape[-1]).expand(-1, before + 1, -1)  # also as the prefix tokens
         else:
             places = _places(states, self._channels_last)
             alone = places.reshape(-1, 1, 1, places.shape[-1])
@@ -153,7 +153,7 @@ class TimmImageTower(ImageTower):
 class TransformerTextTower(TextTower):
     """open_clip's text transformer with other pooling or without a causal mask: SigLIP, MobileCLIP, CoCa.
 
-    Its tokens see the padding, so texts are filled up to the whole context, as in the weights' training.
+    Its tokens attend to the padding, so texts are padded to the whole context, as in the training of the weights.
     """
 
     def __init__(self, clip: open_clip.CustomTextCLIP, tokenizer: Tokenizer):
@@ -216,17 +216,17 @@ class HuggingFaceTextTower(TextTower):
 
 
 def published_size(visual: TimmModel) -> int:
-    """The resolution, in pixels, of a timm tower's published weights; that of the tower where it has no fixed one."""
+    """The resolution, in pixels, of a timm tower's published weights; that of the tower if it has no fixed one."""
     if not hasattr(visual.trunk, "set_input_size"):
         return visual.image_size[0]
     return visual.trunk.default_cfg["input_size"][-1]
 
 
 def _places(states: Tensor, channels_last: bool = False) -> Tensor:
-    """A feature map as (b, places, width)."""
+    """A feature map as (b, positions, width)."""
     return states.flatten(1, 2) if channels_last else states.flatten(2).transpose(1, 2)
 
 
 def _stacked(states: Sequence[Tensor], width: int | None) -> Tensor:
-    """(b, w) each, w at most `width`: (b, len(states), width), filled up with zeros."""
+    """Stack states (b, w), w at most `width`, to (b, len(states), width), padded with zeros."""
     return torch.stack([F.pad(state, (0, (width or 0) - state.shape[1])) for state in states], dim=1)

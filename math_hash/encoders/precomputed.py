@@ -1,4 +1,4 @@
-"""Features that were computed beforehand, by any encoder or by two different ones, in the place of CLIP."""
+"""Features that were computed in advance, by any encoder or by two different ones, in place of CLIP."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,12 +12,12 @@ from math_hash.errors import InputError
 
 
 class PrecomputedEncoder(Encoder):
-    """Passes stored features on. Where image and text widths differ, one learned linear map per modality joins them.
+    """Passes stored features on. If image and text widths differ, one learned linear map per modality joins them.
 
     Args:
         image_width: width of the stored image features.
         text_width: width of the stored text features.
-        stage_widths: of the stored stages of images and of texts; None where there are none.
+        stage_widths: of the stored stages of images and of texts; None if there are none.
 
     Attributes:
         width: the shared width d, the smaller of the two.
@@ -47,11 +47,11 @@ class PrecomputedEncoder(Encoder):
         }
 
     def encode_image(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """`stored`: pooled (b, image_width), and as `needs` says tokens (b, length, image_width), stages; float."""
+        """`stored`: float pooled (b, image_width) and, as `needs` asks, tokens (b, length, image_width), stages."""
         return stored_features(_stored(stored), needs, self.image_map)
 
     def encode_text(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
-        """`stored`: as for images, with text_width, and padding, bool (b, length), beside tokens."""
+        """`stored`: as for images, with text_width, and with tokens also padding, bool (b, length)."""
         return stored_features(_stored(stored), needs, self.text_map)
 
     def parameter_groups(self) -> ParameterGroups:

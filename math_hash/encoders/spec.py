@@ -1,4 +1,4 @@
-"""Rebuilding an encoder from what a saved model says of it."""
+"""Rebuilding an encoder from its description in a saved model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _KINDS: dict[str, type[Encoder]] = {"clip": ClipEncoder, "precomputed": Precompu
 
 
 def build_encoder(spec: Mapping[str, Any]) -> Encoder:
-    """The encoder of an `Encoder.spec`, with random weights; nothing is downloaded, and no code outside is run.
+    """The encoder of an `Encoder.spec`, with random weights; nothing is downloaded, and no outside code is run.
 
     Raises:
         InputError: the kind is unknown, or something is missing, damaged or of another version.

@@ -1,4 +1,4 @@
-"""Reading weight files without running anything that they hold.
+"""Reading weight files without running any code in them.
 
 Plain `state_dict` files are read with `weights_only=True`, safetensors as they are. OpenAI publishes CLIP as a
 TorchScript archive, and `torch.jit.load` would run the archive's own code while loading; here only the archive's

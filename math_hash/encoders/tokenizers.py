@@ -17,15 +17,15 @@ from math_hash.data import token_ids
 from math_hash.encoders.hugging_face import first_sentence
 from math_hash.errors import InputError, import_extra, one_line
 
-# of a folder of Hugging Face's tokenizers, what rebuilds the tokenizer; none of it is code
+# the files of a Hugging Face tokenizer that rebuild it; none of them is code
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LARGEST = 2**29  # bytes of these files together
 
 
 class Tokenizer(token_ids.Tokenizer, Protocol):
-    """What an encoder's tokenizer has beside its call and the texts' lengths.
+    """An encoder's tokenizer: besides its call and the lengths of texts, it has these attributes.
 
-    pad_id: the token id that fills up a text.
+    pad_id: the token id of padding.
     is_clips: whether it is CLIP's own, which needs no files.
     """
 
@@ -40,10 +40,10 @@ class BytePairTokenizer:
     """CLIP's own: start marker, byte pairs, end marker, zeros. The end marker has the highest token id.
 
     Args:
-        clean: what happens to a text before: "lower", "canonicalize" (punctuation is removed too) or "whitespace".
+        clean: how a text is cleaned first: "lower", "canonicalize" (also removes punctuation) or "whitespace".
 
     >>> BytePairTokenizer()(["two dogs"], 6).tolist()
-    [[49406, 1237, 3989, 49407, 0, 0]]
+    [[49406, 1237, 3255, 49407, 0, 0]]
     """
 
     pad_id = 0
@@ -64,12 +64,12 @@ class BytePairTokenizer:
 class HuggingFaceTokenizer(nn.Module):
     """A tokenizer of a model on the Hugging Face hub, as open_clip applies it.
 
-    Its files are part of the `state_dict` of the encoder, as one tensor, so that a saved model needs no network.
+    Its files are part of the encoder's `state_dict`, as one tensor, so that a saved model needs no network.
 
     Args:
         name: of the repository on the hub that has it.
-        clean: what happens to a text before: "lower", "canonicalize" or "whitespace".
-        strip_sep_token: write padding in the place of the end marker.
+        clean: how a text is cleaned first: "lower", "canonicalize" or "whitespace".
+        strip_sep_token: write padding in place of the end marker.
     """
 
     is_clips = False
@@ -81,10 +81,10 @@ class HuggingFaceTokenizer(nn.Module):
         self._tokenizer: open_clip.tokenizer.HFTokenizer | None = None
 
     def fetch(self, source: str | Path) -> None:
-        """Read the tokenizer from a folder, or from the hub or what is cached of it.
+        """Read the tokenizer from a folder, the hub or its cache.
 
         Raises:
-            InputError: it is not there or cannot be read.
+            InputError: it is missing or cannot be read.
         """
         import_extra("transformers", "transformers", f"the tokenizer {self.name}")
         try:
@@ -170,10 +170,10 @@ def _unpacked(packed: bytes) -> dict[str, str]:
 
 
 def tokenizer_of(text_config: Mapping[str, Any]) -> BytePairTokenizer | HuggingFaceTokenizer:
-    """The tokenizer of a text tower, given its part of open_clip's configuration; one of the hub is still empty.
+    """The tokenizer of a text tower, given its part of open_clip's configuration; one from the hub is still empty.
 
     Raises:
-        InputError: it has options that are unknown here.
+        InputError: it has unknown options.
     """
     name, options = text_config.get("hf_tokenizer_name"), dict(text_config.get("tokenizer_kwargs") or {})
     known = {"clean", "strip_sep_token"} if name else {"clean"}

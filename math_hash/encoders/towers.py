@@ -1,4 +1,4 @@
-"""What the towers of a CLIP are to `ClipEncoder`: one for images, one for texts."""
+"""The interface of the towers of `ClipEncoder`: one for images, one for texts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class ImageTower(ABC):
 
     @contextmanager
     def at_published_size(self) -> Iterator[None]:
-        """Inside, weights fit the tower as they are published, whatever resolution it was built for."""
+        """Inside the block, published weights fit the tower, whatever resolution it was built for."""
         yield
 
 
@@ -38,11 +38,11 @@ class TextTower(ABC):
 
     @abstractmethod
     def encode(self, token_ids: Tensor, lengths: Tensor, needs: Needs) -> Features:
-        """Features of token ids, int64 (b, length); `lengths`, int64 (b,), counts those that are no padding."""
+        """Features of token ids, int64 (b, length); `lengths`, int64 (b,), counts those that are not padding."""
 
 
 def quarters(layers: int) -> list[int]:
-    """Numbers of the blocks that end each quarter of a tower; a tower of fewer than four blocks repeats some.
+    """Indices of the blocks that end each quarter of a tower; a tower with fewer than four blocks repeats some.
 
     >>> quarters(12), quarters(2)
     ([2, 5, 8, 11], [0, 0, 1, 1])

@@ -1,4 +1,4 @@
-"""From the names that a user gives to an encoder with weights: the only place that knows names, files and downloads."""
+"""Opening encoders by name or file: the only module that knows model names, weight files and downloads."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from math_hash.errors import InputError
 from math_hash.files import read_json
 
 _CONFIG = "open_clip_config.json"
-# what OpenAI's archives carry beside the weights, and what transformers' towers did
+# entries besides the weights in OpenAI's archives, and in older files of transformers' towers
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "embeddings.position_ids")
 _DECODER = "text_decoder."  # of CoCa, which writes captions
 
@@ -35,15 +35,15 @@ def open_encoder(
         encoder: an open_clip model name; a folder as open_clip's models have it on the Hugging Face hub, with
             `open_clip_config.json` and the tokenizer's files; or "demo", the small one that ships with this package.
         weights: an open_clip tag, a weight file, or "none" for random weights. Only with `encoder`.
-        resolution: side of the input; the position embeddings are interpolated where it differs from the weights'.
+        resolution: side of the input; the position embeddings are interpolated if it differs from the weights'.
 
     Raises:
-        InputError: nothing at `clip_path`, an unknown name, a failed download, or weights of another architecture.
+        InputError: no file at `clip_path`, an unknown name, a failed download, or weights of another architecture.
     """
     if encoder is None:
         if not Path(clip_path).is_file():
             raise InputError(
-                f"{clip_path}: no CLIP weights there; download OpenAI's ViT-B-32.pt to that place (cache/README.md "
+                f"{clip_path}: no CLIP weights there; download OpenAI's ViT-B-32.pt to this path (cache/README.md "
                 "has the address), or name a model: --encoder ViT-B-32-quickgelu --encoder-weights openai"
             )
         return encoder_from_openai(read_state_dict(clip_path), resolution, clip_path)
@@ -89,7 +89,7 @@ def _new_encoder(name: str, architecture: dict[str, Any], preprocessing: Mapping
 
 
 def _published_preprocessing(name: str, architecture: dict[str, Any]) -> Mapping[str, Any]:
-    """What the published weights of a model expect; for CLIP's own towers, what OpenAI's expect."""
+    """The preprocessing that a model's published weights expect; for CLIP's own towers, that of OpenAI's weights."""
     if _has_config(name):
         return read_json(Path(name) / _CONFIG).get("preprocess_cfg", {})
     tags = [] if is_clips_own(architecture) else open_clip.list_pretrained_tags_by_model(name)
@@ -97,7 +97,7 @@ def _published_preprocessing(name: str, architecture: dict[str, Any]) -> Mapping
 
 
 def encoder_from_openai(state: dict[str, Tensor], resolution: int | None, source: str | Path) -> ClipEncoder:
-    """Build the CLIP whose weights, in OpenAI's names, are given; its architecture is read off their shapes.
+    """Build the CLIP with the given weights, in OpenAI's names; its architecture is inferred from their shapes.
 
     Args:
         resolution: side of the input; None for the one that the weights were trained at.
@@ -150,8 +150,8 @@ def named_architecture(name: str, resolution: int) -> dict[str, Any]:
         architecture = open_clip.get_model_config(name) if "/" not in name and ":" not in name else None
     if architecture is None:
         raise InputError(
-            f"--encoder {name}: not an open_clip model; names are such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
-            f"(open_clip.list_models() has all), demo, or a folder with {_CONFIG}"
+            f"--encoder {name}: not an open_clip model; expected a name such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
+            f"(open_clip.list_models() lists all), demo, or a folder with {_CONFIG}"
         )
     architecture["vision_cfg"]["image_size"] = resolution
     return architecture
