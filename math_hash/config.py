@@ -92,7 +92,7 @@ class Config:
 
     # the encoder
     clip_path: str = option(DEFAULT_CLIP_PATH, "CLIP weights: OpenAI's archive, a state_dict, or safetensors")
-    encoder: str | None = option(None, "an open_clip model name, or 'demo', instead of --clip-path")
+    encoder: str | None = option(None, "an open_clip model, by name or folder, or 'demo', instead of --clip-path")
     encoder_weights: str | None = option(None, "open_clip tag or weight file for --encoder, or 'none': from scratch")
     freeze_encoder: bool = option(False, "train the heads only, on the encoder's features, which are computed once")
     cache_dir: str = option("./cache/features", "folder for the caches of --freeze-encoder and --image-cache")
