@@ -49,7 +49,7 @@ SECTIONS = (
     (
         "Search",
         "compares exact search through `open_index` with FAISS's exact binary index: top 100 of 64-bit codes, "
-        'clustered around 2,000 centres or structureless, ids included. "alone" is one query at a time; the rate at '
+        'clustered around 2,000 centers or structureless, ids included. "alone" is one query at a time; the rate at '
         "which it reads codes is compared with the most that one thread reads from this memory.",
         ["search.py"],
     ),

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--rows 1000000] [--queries 2000] [--folder DIR]
 
-Codes of 64 bits, clustered (around 2,000 centres, each bit flipped with probability .08) and structureless; top 100.
+Codes of 64 bits, clustered (around 2,000 centers, each bit flipped with probability .08) and structureless; top 100.
 It prints the queries per second in batches and the milliseconds of one query alone, their ratios to
 `faiss.IndexBinaryFlat` for the same distances, the share of the machine's read bandwidth that one query alone uses, and
 the time of adding and opening.
@@ -28,8 +28,8 @@ Draw = Callable[[int], np.ndarray]  # n -> packed codes, uint8 (n, 8)
 
 
 def clustered(rng: np.random.Generator) -> Draw:
-    centres = rng.integers(0, 256, (2000, 8), dtype=np.uint8)
-    return lambda n: centres[rng.integers(0, 2000, n)] ^ np.packbits(rng.random((n, 64)) < 0.08, axis=1)
+    centers = rng.integers(0, 256, (2000, 8), dtype=np.uint8)
+    return lambda n: centers[rng.integers(0, 2000, n)] ^ np.packbits(rng.random((n, 64)) < 0.08, axis=1)
 
 
 def structureless(rng: np.random.Generator) -> Draw:
