@@ -1,4 +1,4 @@
-"""What many tests share: a tiny CLIP in OpenAI's format, a tiny dataset, and the real data where it lies."""
+"""Shared fixtures: a tiny CLIP in OpenAI's format, a tiny dataset, and the real data if it is present."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ def clip_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory) -> Path:
-    """60 coloured pictures; the labels are which channels are bright."""
+    """60 colored pictures, labeled with their bright channels."""
     return make_tiny_dataset(tmp_path_factory.mktemp("dataset") / "tiny", rows=60)
 
 
@@ -44,7 +44,7 @@ def tiny_flags(tiny_dataset, clip_file, tmp_path) -> list[str]:
 
 
 def shared(name: str) -> Path:
-    """A folder of the real data; skips the test, saying so, where it is absent."""
+    """A folder of the real data; skips the test, with a message, if it is absent."""
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"real data is not here: {path} (MATH_HASH_DATA names another folder)")

@@ -1,4 +1,4 @@
-"""From flags, YAML files and presets to one configuration."""
+"""Making one configuration from flags, YAML files and presets."""
 
 from importlib.resources import files
 
@@ -21,21 +21,21 @@ def test_the_presets_of_a_method_set_what_it_takes(name, setting):
     complete_options(name, config.method_options, FACTS)
 
 
-def test_presets_hold_known_sections_only():
+def test_presets_hold_only_known_sections():
     for preset in PRESETS.iterdir():
         if preset.name.endswith(".yaml") and preset.name != "features.yaml":
             assert preset.name.removesuffix(".yaml") in METHODS
             assert yaml.safe_load(preset.read_text()).keys() <= {"authors", "features", "demo"}
 
 
-def test_authors_settings_stand_beside_ours():
+def test_authors_settings_can_be_chosen_instead_of_ours():
     ours, authors = (make_config({"method": "DSPH", "dataset": "demo", "preset": p}) for p in ("ours", "authors"))
     assert (ours.lr, ours.epochs, ours.batch_size) == (0.0003, 6, 64)
     assert (authors.lr, authors.clip_lr, authors.epochs, authors.weight_decay) == (0.001, 0.00001, 100, 0.2)
     assert authors.encoder == "demo"
 
 
-def test_who_names_an_option_first_wins_one_by_one(tmp_path):
+def test_each_option_comes_from_the_first_source_that_sets_it(tmp_path):
     (tmp_path / "own.yaml").write_text("epochs: 7\nmethod_options: {hyper_MSE: 3, hyper_quan: 4}\n")
     given = {"features": "x", "config": str(tmp_path / "own.yaml"), "method_options": {"hyper_quan": 5}, "lr": 0.5}
     config = make_config(given)
@@ -43,7 +43,7 @@ def test_who_names_an_option_first_wins_one_by_one(tmp_path):
     assert (config.epochs, config.lr, config.num_workers) == (7, 0.5, 0)
 
 
-def test_a_yaml_file_may_name_the_releases_options_as_its_flags_do(tmp_path):
+def test_a_yaml_file_may_hold_options_under_the_releases_flag_names(tmp_path):
     (tmp_path / "own.yaml").write_text("hyper_intra: 2\nmask_padding: false\n")
     assert read_yaml(tmp_path / "own.yaml")["method_options"] == {"hyper_intra": 2, "mask_padding": False}
     (tmp_path / "own.yaml").write_text("method_options: centered=true quan=0.5\n")  # as earlier versions wrote it
@@ -87,7 +87,7 @@ def test_settings_of_another_form_are_refused(text):
         (["--method", "nowhere.at_all:M"], "nowhere.at_all:M is not installed"),
     ],
 )
-def test_what_a_method_does_not_take_is_one_line(tiny_flags, capsys, flags, message):
+def test_an_option_that_a_method_does_not_have_is_one_line(tiny_flags, capsys, flags, message):
     assert main_py(["--is-train", *tiny_flags, *flags]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -1,4 +1,4 @@
-"""What the pages name exists: commands and their flags, files, links, make targets."""
+"""Everything that the pages name exists: commands and their flags, files, links, make targets."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_take_the_flags_that_the_pages_give_them(command, capsys):
+def test_commands_have_the_flags_that_the_pages_use(command, capsys):
     words = [word for word in shlex.split(command.replace("...", "").replace("'", "")) if word not in {"[", "]"}]
     start = next(i for i, word in enumerate(words) if re.fullmatch(r"(\S*/)?(math-hash|math_hash|\w+\.py)", word))
     flags = re.findall(r"--[A-Za-z][\w-]*", " ".join(words[start:]))

@@ -1,4 +1,4 @@
-"""What earlier versions wrote still opens, and gives the same codes and neighbors.
+"""Files of earlier versions still open, and give the same codes and neighbors.
 
 fixtures/earlier was made by revision 9f24435, in this order:
 

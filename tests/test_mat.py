@@ -39,7 +39,7 @@ def test_char_array_padded_with_blanks(tmp_path):
 @pytest.mark.parametrize("limit", [2**31, 0])
 @pytest.mark.parametrize("block", [64, 1 << 22])
 def test_what_is_written_is_read(tmp_path, monkeypatch, texts, limit, block):
-    """In v5 and, where an array is too large for it, in v7.3; whole or in many blocks."""
+    """In v5 and, if an array is too large for it, in v7.3; whole or in many blocks."""
     monkeypatch.setattr(mat, "_V5_LIMIT", limit)
     monkeypatch.setattr(mat, "_BLOCK", block)
     labels = np.eye(len(texts), 3, dtype=np.uint8)
@@ -107,7 +107,7 @@ def test_arrays_keep_their_values_and_types(tmp_path, monkeypatch, limit):
     }
     write_mat(tmp_path / "a.mat", {**arrays, "index": ["a.jpg"]})
     content = read_arrays(tmp_path / "a.mat", ["labels", "absent", "codes", "numbers"])
-    assert set(content) == set(arrays)  # a key that the file lacks is left out
+    assert set(content) == set(arrays)  # a key that is not in the file is left out
     for key, array in arrays.items():
         assert content[key].dtype == array.dtype
         assert np.array_equal(content[key], array)
@@ -127,25 +127,25 @@ def test_sparse_and_empty_arrays_and_structs(tmp_path):
         read_arrays(tmp_path / "b.mat", ["r_l"])
 
 
-def test_labels_that_are_not_0_or_1_name_their_place(tmp_path):
+def test_labels_other_than_0_and_1_are_named_with_their_position(tmp_path):
     write_mat(tmp_path / "a.mat", {"label": np.array([[0, 1], [2, 0]])})
     with pytest.raises(InputError, match=r"row 1, column 0: 2 is not a label"):
         read_labels(tmp_path / "a.mat", "label")
 
 
-def test_missing_key_tells_what_is_there(tmp_path):
+def test_the_error_for_a_missing_key_lists_the_existing_ones(tmp_path):
     write_mat(tmp_path / "a.mat", {"category": np.eye(2)})
     with pytest.raises(InputError, match="no key 'label'; it holds category"):
         read_labels(tmp_path / "a.mat", "label")
 
 
-def test_strings_asked_of_numbers(tmp_path):
+def test_reading_numbers_as_strings_is_an_error(tmp_path):
     write_mat(tmp_path / "a.mat", {"index": np.eye(2)})
     with pytest.raises(InputError, match="does not hold strings"):
         read_strings(tmp_path / "a.mat", "index")
 
 
-def test_missing_and_truncated_files(tmp_path):
+def test_missing_and_truncated_files_are_one_line(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_labels(tmp_path / "a.mat", "label")
     write_mat(tmp_path / "a.mat", {"label": np.random.default_rng(0).integers(0, 2, (50, 50))})

@@ -1,4 +1,4 @@
-"""What is installed with the package: its dependencies, its extras, its files, and what describes it."""
+"""The package's dependencies, extras, data files and metadata."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ MODULES = [
     for path in SOURCES
     if path.stem != "__main__"  # runs the command
 ]
-# where the module's name is not that of the distribution
+# modules whose name is not that of the distribution
 MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml", "faiss-cpu": "faiss"}
 
 
@@ -59,7 +59,7 @@ def imported_modules() -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"math_hash"}
 
 
-def test_every_dependency_is_imported_or_says_who_needs_it():
+def test_every_dependency_is_imported_or_commented_with_its_user():
     used = imported_modules()
     for line, comment in requirements().items():
         name = Requirement(line).name
@@ -72,7 +72,7 @@ def test_everything_imported_is_declared():
     assert not imported_modules() - declared
 
 
-def test_open_clip_has_bounds_that_hold_the_installed_version():
+def test_the_bounds_of_open_clip_include_the_installed_version():
     (line,) = (line for line in requirements() if line.startswith("open_clip_torch"))
     bounds = Requirement(line).specifier
     assert {bound.operator for bound in bounds} == {">=", "<"}
@@ -130,7 +130,7 @@ def test_every_file_that_is_not_python_is_package_data():
     assert package / "py.typed" in packaged
 
 
-def test_the_descriptions_agree():
+def test_descriptions_of_the_package_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["title"] == PROJECT["name"]
     assert citation["authors"] == PROJECT["authors"] == [{"name": "math_hash contributors"}]

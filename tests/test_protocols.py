@@ -1,7 +1,7 @@
 from math_hash.protocols import PROTOCOLS, protocol_of
 
 
-def test_protocols_are_recognised_by_their_sizes():
+def test_protocols_are_recognized_by_their_sizes():
     assert protocol_of(2000, 18015, 24) == "flickr25k"
     assert protocol_of(2000, 18015, 23) == "own"
     assert set(PROTOCOLS) == {

@@ -1,4 +1,4 @@
-"""The package's rooms: who may import whom, no circles, and files that can be read at a sitting."""
+"""The package's rooms: which may import which, no import cycles, and limits on the size of files and functions."""
 
 import ast
 from collections.abc import Iterator
@@ -79,9 +79,9 @@ def is_put_off(node: ast.AST) -> bool:
 
 @cache
 def imports() -> dict[str, dict[str, int]]:
-    """Module -> the package's modules that it imports anywhere, inside functions and for types too, and the first line.
+    """Module -> the package's modules that it imports anywhere, also in functions and for types, and the first line.
 
-    Of `math_hash/__init__.py`, which offers names of all rooms when they are asked for, what runs at once counts.
+    Of `math_hash/__init__.py`, which imports names of all rooms lazily, only the imports at module level count.
     """
     graph: dict[str, dict[str, int]] = {}
     for module, path in MODULES.items():
@@ -89,7 +89,7 @@ def imports() -> dict[str, dict[str, int]]:
         edges: dict[str, int] = {}
         for node in at_once(tree) if module == PACKAGE else ast.walk(tree):
             for name in named_modules(node, module):
-                while name and name not in MODULES:  # a class or function: the module that it is of
+                while name and name not in MODULES:  # a class or function: the module that defines it
                     name = name.rpartition(".")[0]
                 if name and name != module:
                     edges[name] = min(node.lineno, edges.get(name, node.lineno))
@@ -116,7 +116,7 @@ def test_no_import_points_upward():
     assert not wrong, "\n".join(["imports that point upward:", *wrong])
 
 
-def test_no_circle_among_modules():
+def test_modules_have_no_import_cycles():
     circles = [
         "\n  ".join(line_of(one, other) for one, other in zip(circle, [*circle[1:], circle[0]], strict=True))
         for circle in shortest_circles(imports())
@@ -141,13 +141,13 @@ def shortest_circles(edges: dict[str, dict[str, int]]) -> list[list[str]]:
     return list(circles.values())
 
 
-def test_a_circle_is_found():
+def test_a_cycle_is_found():
     edges = {"a": {"b": 1}, "b": {"c": 1}, "c": {"b": 1, "d": 1}, "d": {}}
     assert shortest_circles(edges) == [["b", "c"]]
 
 
 @pytest.mark.parametrize("folder", [PACKAGE, "tests", "benchmarks", "tools", "main.py"])
-def test_files_and_functions_can_be_read_at_a_sitting(folder):
+def test_files_and_functions_are_short(folder):
     root = ROOT / folder
     long = []
     for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
@@ -165,7 +165,7 @@ def test_files_and_functions_can_be_read_at_a_sitting(folder):
     assert not long, "\n".join(["too long:", *long])
 
 
-def test_no_module_is_named_after_nothing():
+def test_no_module_has_a_meaningless_name():
     named = [
         str(path.relative_to(ROOT))
         for folder in (PACKAGE, "tests", "benchmarks", "tools")

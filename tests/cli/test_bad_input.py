@@ -1,4 +1,4 @@
-"""Mistakes at the keyboard: one clear line, exit code 2, and nothing half-written."""
+"""User errors: one clear line, exit code 2, and nothing half-written."""
 
 import re
 import resource
@@ -18,7 +18,7 @@ from math_hash.data import read_dataset, write_mat
 
 @pytest.fixture
 def own_dataset(tmp_path, tiny_flags):
-    """A dataset to damage, and flags that name it."""
+    """A dataset to damage, and flags that select it."""
     folder = make_tiny_dataset(tmp_path / "data" / "tiny", rows=60)
     flags = list(tiny_flags)
     flags[flags.index("--dataset-root") + 1] = str(folder.parent)
@@ -52,7 +52,7 @@ def refused(capsys, flags: list[str], message: str) -> None:
         (["--features", "/nowhere"], r"image_tokens\.npy: not a readable array"),
     ],
 )
-def test_options(capsys, tiny_flags, flags, message):
+def test_wrong_options_are_one_line(capsys, tiny_flags, flags, message):
     refused(capsys, ["--is-train", *tiny_flags, *flags], message)
     assert not run_folder(tiny_flags).exists()
 
@@ -63,11 +63,11 @@ def test_unknown_choices_are_refused_by_the_parser(capsys, tiny_flags):
     assert stop.value.code == 2
 
 
-def test_nothing_to_do(capsys, tiny_flags):
+def test_neither_training_nor_a_model_to_evaluate_is_one_line(capsys, tiny_flags):
     refused(capsys, tiny_flags, "give --is-train to train, or --pretrained")
 
 
-def test_unknown_keys_of_a_config_file(capsys, tiny_flags, tmp_path):
+def test_unknown_keys_of_a_config_file_are_named(capsys, tiny_flags, tmp_path):
     (tmp_path / "a.yaml").write_text("k_bit: 16\n")
     refused(capsys, ["--is-train", *tiny_flags, "--config", str(tmp_path / "a.yaml")], "unknown option k_bit")
     (tmp_path / "a.yaml").write_text("k_bits: many\n")
@@ -77,7 +77,7 @@ def test_unknown_keys_of_a_config_file(capsys, tiny_flags, tmp_path):
     refused(capsys, ["--is-train", *flags, "--config", str(tmp_path / "a.yaml")], "'many' is not of type int")
 
 
-def test_damaged_datasets(capsys, own_dataset):
+def test_damaged_datasets_are_one_line(capsys, own_dataset):
     folder, flags = own_dataset
     labels = read_dataset(folder).labels
     for name, content, message in (
@@ -126,7 +126,7 @@ def test_a_finished_run_is_not_overwritten(capsys, tiny_flags):
     refused(capsys, ["--is-train", *tiny_flags], "already holds a run; continue it with --resume")
 
 
-def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
+def test_models_of_another_kind_are_refused(capsys, tiny_flags, tmp_path):
     assert main_py(["--is-train", *tiny_flags]) == 0
     run = run_folder(tiny_flags)
     again = [*tiny_flags, "--pretrained", str(run), "--save-dir", str(tmp_path / "again")]
@@ -134,7 +134,7 @@ def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
     clip = again.index("--clip-path")
     named = [*again[:clip], *again[clip + 2 :], "--encoder", "demo", "--encoder-weights", "none"]
     refused(capsys, named, "its encoder is not demo")
-    refused(capsys, ["--is-train", *again, "--transformer-layers", "1"], "its head has other layers")
+    refused(capsys, ["--is-train", *again, "--transformer-layers", "1"], "its head does not have the layers")
     refused(capsys, ["--resume", str(run), "--k-bits", "16"], "the run has --k-bits 12; leave --k-bits out")
     (run / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04 damaged")
     refused(capsys, ["--resume", str(run)], r"last\.pt: damaged")
@@ -146,7 +146,7 @@ def test_models_of_another_kind(capsys, tiny_flags, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
-def test_a_damaged_record_of_a_run(capsys, tiny_flags, tmp_path):
+def test_a_damaged_record_of_a_run_is_one_line(capsys, tiny_flags, tmp_path):
     assert main_py(["--is-train", *tiny_flags]) == 0
     run = run_folder(tiny_flags)
     (run / "results.json").write_text('{"selected_on": ')
@@ -154,12 +154,12 @@ def test_a_damaged_record_of_a_run(capsys, tiny_flags, tmp_path):
     refused(capsys, again, r"results\.json: not readable as JSON")
 
 
-def test_a_full_disk_while_saving_leaves_the_last_state_whole(tiny_flags, tmp_path):
+def test_a_full_disk_while_saving_leaves_the_last_checkpoint_intact(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "3"]
     assert main_py(arguments) == 0
     folder = tmp_path / "full"
 
-    def limit() -> None:  # no file may grow beyond 5 MB: the weights fit no longer
+    def limit() -> None:  # no file may grow beyond 5 MB: the weights no longer fit
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
 
@@ -170,13 +170,13 @@ def test_a_full_disk_while_saving_leaves_the_last_state_whole(tiny_flags, tmp_pa
     assert "Traceback" not in done.stderr
     assert not list(folder.rglob("*.tmp"))
     assert not (folder / "model.safetensors").exists()
-    assert main_py(["--resume", str(folder)]) == 0  # with space again, the run goes on to the same end
+    assert main_py(["--resume", str(folder)]) == 0  # with space again, the run continues to the same end
     for name, value in exported(run_folder(tiny_flags)).items():
         assert value.tobytes() == exported(folder)[name].tobytes(), name
     assert len(metrics(folder)) == 3
 
 
-def test_a_checkpoint_that_cannot_be_written_does_not_harm_the_older_one(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_intact(tmp_path):
     code = """
 import resource, signal, sys, torch
 from math_hash.training.run_folder import Run

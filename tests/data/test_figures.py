@@ -8,7 +8,7 @@ from math_hash.data.figures import _font, draw_contact_sheet
 
 def test_letters_of_many_scripts_are_drawn():
     drawn = {bytes(_font(20).getmask(letter)) for letter in "ñéжλşن"}
-    assert len(drawn) == 6  # a font without them draws the same box for each
+    assert len(drawn) == 6  # a font without these letters draws the same box for each
 
 
 class LabelsAsCodes:
@@ -29,7 +29,7 @@ def test_a_contact_sheet_frames_results_by_shared_labels(tmp_path):
     sheet = Image.open(tmp_path / "sheet.png").convert("RGB")
     width, height = 168, 212  # of a cell with its gap; the frame begins below the title of 16 pixels
     assert sheet.size == (7 * width + 8, 4 * height + 8)
-    colours = {False: ImageColor.getrgb("#c0392b"), True: ImageColor.getrgb("#2a8f4f")}
+    colors = {False: ImageColor.getrgb("#c0392b"), True: ImageColor.getrgb("#2a8f4f")}
     for line, (asked, retrieved, query) in enumerate(
         (asked, retrieved, query)
         for asked, retrieved in (("text", "image"), ("image", "text"))
@@ -40,4 +40,4 @@ def test_a_contact_sheet_frames_results_by_shared_labels(tmp_path):
         nearest = sorted(range(len(distances)), key=lambda position: distances[position])[:6]
         for column, position in enumerate(nearest, start=1):
             shares = bool((folder.labels[split.database[position]] & folder.labels[query]).any())
-            assert sheet.getpixel((8 + column * width, 8 + line * height + 16)) == colours[shares]
+            assert sheet.getpixel((8 + column * width, 8 + line * height + 16)) == colors[shares]

@@ -67,7 +67,7 @@ def test_image_root_is_recorded_relative_to_the_folder(tmp_path):
     assert os.path.normpath(data.image_path(0)) == str(tmp_path / "pictures" / "a.png")
 
 
-def test_a_failed_build_leaves_the_older_folder_as_it_was(folder):
+def test_a_failed_build_leaves_the_older_folder_unchanged(folder):
     before = {path.name: sha256(path) for path in folder.iterdir()}
     with pytest.raises(InputError, match="no label"):
         write_dataset(
@@ -94,7 +94,7 @@ for number in range(10**6):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_a_folder_is_the_older_or_the_newer_one(tmp_path):
+def test_after_a_kill_at_any_moment_the_folder_is_the_older_or_the_newer_one(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "set"], stdout=subprocess.PIPE, text=True)
@@ -110,10 +110,10 @@ def test_killed_at_any_moment_a_folder_is_the_older_or_the_newer_one(tmp_path):
         assert data.images == [f"{number}.png"] * (3 + number % 5)
         assert all(sha256(data.path / name) == expected for name, expected in data.manifest["sha256"].items())
     make_tiny_dataset(tmp_path / "set", rows=12)
-    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # what the killed ones left is gone
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]  # leftovers of killed processes are gone
 
 
-def test_where_folders_cannot_change_places_two_renames_do(folder, monkeypatch):
+def test_if_folders_cannot_be_swapped_two_renames_are_used(folder, monkeypatch):
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     make_tiny_dataset(folder, rows=5)
     assert len(read_dataset(folder)) == 5

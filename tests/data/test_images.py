@@ -14,31 +14,31 @@ def picture(width, height, mode="RGB"):
     return Image.fromarray(rng.integers(0, 255, (height, width, 3)).astype(np.uint8)).convert(mode)
 
 
-def normalised(image):
+def normalized(image):
     pixels = np.asarray(image, np.float32) / 255
     return ((pixels - TRANSFORM.mean) / TRANSFORM.std).transpose(2, 0, 1)
 
 
-def test_training_resizes_the_short_side_and_cuts_out_the_centre():
+def test_training_resizes_the_short_side_and_crops_the_center():
     image = picture(100, 50)
     expected = image.resize((64, 32), Image.Resampling.BICUBIC).crop((16, 0, 48, 32))
-    assert np.allclose(TRANSFORM(image, train=True), normalised(expected), atol=1e-6)
+    assert np.allclose(TRANSFORM(image, train=True), normalized(expected), atol=1e-6)
 
 
-def test_otherwise_the_whole_picture_is_squeezed_into_the_square():
+def test_evaluation_squeezes_the_whole_picture_into_the_square():
     image = picture(100, 50)
     expected = image.resize((32, 32), Image.Resampling.BICUBIC)
-    assert np.allclose(TRANSFORM(image), normalised(expected), atol=1e-6)
+    assert np.allclose(TRANSFORM(image), normalized(expected), atol=1e-6)
 
 
-def test_a_tensor_of_pictures_is_resized_like_them():
+def test_a_tensor_of_pictures_is_resized_like_the_pictures():
     image = picture(80, 40)
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     assert (TRANSFORM.tensor(tensor)[0] - TRANSFORM(image)).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1"])
-def test_every_colour_mode_becomes_rgb(tmp_path, mode):
+def test_every_color_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     picture(20, 10, mode).save(path)
     assert open_image(path).mode == "RGB"

@@ -15,7 +15,7 @@ ROWS, WORDS = 30, 6
 
 
 class Tokenizer:
-    """The lengths of a text's words, 1 at its end, 0 after; every text that it is called for goes into a file."""
+    """The lengths of a text's words, 1 at its end, 0 after; every text that it tokenizes is logged in a file."""
 
     def __init__(self, log: Path):
         self.log = log
@@ -85,7 +85,7 @@ def test_the_tokenizer_says_where_texts_end(tokenizer):
     assert batch["text"].shape == (2, WORDS)
 
 
-def test_token_ids_are_shared_with_forked_processes_and_made_anew_in_others(tokenizer):
+def test_token_ids_are_shared_with_forked_processes_and_made_again_in_others(tokenizer):
     ids = TokenIds(captions(), tokenizer, WORDS)
     child = multiprocessing.get_context("fork").Process(target=ids.of_rows, args=([1, 2],))
     child.start()

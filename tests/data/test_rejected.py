@@ -4,7 +4,7 @@ from math_hash import InputError, files
 from math_hash.data.rejected import first_few, write_rejected
 
 
-def test_each_row_is_one_line_of_values_between_tabs(tmp_path):
+def test_each_row_is_one_line_of_tab_separated_values(tmp_path):
     write_rejected(tmp_path / "rejected.tsv", [("a.csv, line 3", "not a\tline\n of a table"), (4, "is empty")])
     assert (tmp_path / "rejected.tsv").read_text() == (
         "which\treason\na.csv, line 3\tnot a line of a table\n4\tis empty\n"
@@ -15,7 +15,7 @@ def test_each_row_is_one_line_of_values_between_tabs(tmp_path):
     assert (tmp_path / "rejected.tsv").read_text() == "x\ty\n"
 
 
-def test_a_failed_write_leaves_the_older_file_as_it_was(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_older_file_unchanged(tmp_path, monkeypatch):
     write_rejected(tmp_path / "rejected.tsv", [("a", "b")])
     before = (tmp_path / "rejected.tsv").read_text()
 
@@ -29,6 +29,6 @@ def test_a_failed_write_leaves_the_older_file_as_it_was(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["rejected.tsv"]
 
 
-def test_a_message_names_a_few_values_only():
+def test_a_message_names_only_a_few_values():
     assert first_few(["a", "b"]) == "a; b"
     assert first_few(["a", "b", "c", "d"]) == "a; b; c; and 1 more"

@@ -23,11 +23,11 @@ def test_validation_rows_come_from_the_tail_of_training_and_stay_in_the_database
     assert np.isin(split.val, split.database).all()
 
 
-def test_other_seeds_split_otherwise():
+def test_other_seeds_give_other_splits():
     assert (split_rows(100, 10, 50, split_seed=2).query != split_rows(100, 10, 50).query).any()
 
 
-def test_numbers_that_do_not_fit():
+def test_numbers_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"query-num 60 .* = 110 rows, but the dataset has 100"):
         split_rows(100, 60, 50)
     with pytest.raises(InputError, match="leaves no training rows"):
@@ -40,7 +40,7 @@ def test_rows_left_out_disappear_everywhere():
     assert [len(part) for part in (without.query, without.train, without.val, without.database)] == [4, 16, 2, 23]
 
 
-def test_a_collection_of_its_own_gets_a_split_that_fits():
+def test_a_users_own_collection_gets_a_split_that_fits():
     for rows in (1, 7, 100, 50000):
         numbers = own_split(rows)
         if rows > 10:

@@ -1,4 +1,4 @@
-"""CLIP's text tower written out by loops, and texts to try it on."""
+"""CLIP's text tower as plain loops, and texts to try it on."""
 
 import torch
 
@@ -6,7 +6,7 @@ TEXTS = ["two dogs on a beach", "", "a much longer text " * 20, "!!! wow !"]
 
 
 def plain_text_tower(model, ids):
-    """One text at a time, one token as a query at a time: attends to earlier tokens that are no padding."""
+    """One text and one query token at a time: each attends to earlier tokens that are not padding."""
     rows = []
     for row in ids:
         length, end = len(row), int(row.argmax())

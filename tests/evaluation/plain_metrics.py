@@ -43,7 +43,7 @@ def orders(distances, gains, ties):
 def plain_metrics(ranked, minimum, top, normalizer, at):
     """Metrics of one ranking, given as the list of its gains.
 
-    AP, AP at `top`, weighted AP, then precision, recall, NDCG and ACG at each cut-off.
+    AP, AP at `top`, weighted AP, then precision, recall, NDCG and ACG at each cutoff.
     """
     relevant = [gain >= minimum for gain in ranked]
     R, n = sum(relevant), len(ranked)

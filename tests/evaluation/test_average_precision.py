@@ -75,7 +75,7 @@ def test_results_do_not_depend_on_threads_or_on_other_queries(threads):
 
 
 @pytest.mark.slow
-def test_a_launchers_number_of_threads_is_kept():
+def test_the_number_of_threads_set_by_a_launcher_is_kept():
     code = (
         "import numpy as np, torch; from math_hash.evaluation import average_precision;"
         "bits = np.eye(8, dtype=np.uint8); average_precision(bits, bits, bits, bits); print(torch.get_num_threads())"
@@ -93,7 +93,7 @@ def test_evaluating_arrays_imports_no_pytorch_and_no_pyplot():
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_a_callers_own_relevance():
+def test_callers_can_pass_their_own_relevance():
     rng = np.random.default_rng(0)
     codes, labels = rng.integers(0, 2, (40, 12)), rng.integers(0, 2, (40, 5))
     task = (codes[:6], codes, labels[:6], labels)

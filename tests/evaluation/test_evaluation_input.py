@@ -1,4 +1,4 @@
-"""What is wrong with codes, labels or options is said in one line that names the argument."""
+"""Errors in codes, labels or options are one line that names the argument."""
 
 import importlib
 
@@ -53,7 +53,7 @@ def test_bad_input_names_the_argument(monkeypatch, path, change, message):
 
 
 @pytest.mark.parametrize("at", [0, [], [5, -1]])
-def test_cut_off_ranks_are_at_least_1(at):
+def test_cutoff_ranks_are_at_least_1(at):
     codes, labels = np.ones((2, 8)), np.ones((2, 1))
     with pytest.raises(InputError, match="expected cut-off ranks of at least 1"):
         precision_at(codes, codes, labels, labels, at=at)

@@ -15,7 +15,7 @@ from math_hash.evaluation.exports import evaluate_export, read_export, require_c
 
 
 def released_export(path, seed=0, k_bits=16, noise=0.1, rows=(20, 90), **change):
-    """An export as the releases write it, by SciPy; the codes follow the labels up to some noise."""
+    """An export as the releases write it, with SciPy; the codes are the labels with some noise."""
     rng = np.random.default_rng(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     basis = rng.normal(size=(4, 64))[:, :k_bits]
@@ -67,14 +67,14 @@ def test_one_call_prints_a_table_and_writes_the_report(tmp_path, capsys):
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is fetched from elsewhere
 
 
-def test_codes_at_chance_level_are_warned_of(tmp_path, capsys):
+def test_codes_at_chance_level_give_a_warning(tmp_path, capsys):
     path = released_export(tmp_path / "a.mat", noise=1e6, rows=(40, 2000))
     assert main(["evaluate", str(path), "--output", str(tmp_path / "report"), "--ties", "expected"]) == 0
     assert "is not above the chance level of these labels" in capsys.readouterr().out
     assert 'class="warning"' in (tmp_path / "report" / "report.html").read_text()
 
 
-def test_queries_without_relevant_rows_are_told(tmp_path, capsys):
+def test_queries_without_relevant_rows_are_reported(tmp_path, capsys):
     labels = np.zeros((20, 4), np.uint8)
     labels[:17, 0] = 1
     path = released_export(tmp_path / "a.mat", q_l=labels)
@@ -85,7 +85,7 @@ def test_queries_without_relevant_rows_are_told(tmp_path, capsys):
     assert "3 of 20 queries have no relevant row, first row 17" in capsys.readouterr().err
 
 
-def test_results_of_different_protocols_are_not_set_side_by_side(tmp_path, capsys):
+def test_results_of_different_protocols_are_not_compared(tmp_path, capsys):
     first, second = released_export(tmp_path / "a.mat"), released_export(tmp_path / "b.mat", rows=(20, 80))
     arguments = ["evaluate", str(first), str(second), "--output", str(tmp_path / "report")]
     assert main(arguments) == 2
@@ -94,7 +94,7 @@ def test_results_of_different_protocols_are_not_set_side_by_side(tmp_path, capsy
     assert main([*arguments, "--allow-different"]) == 0
 
 
-def test_a_runs_own_record_tells_how_its_codes_were_made(tmp_path):
+def test_the_record_of_a_run_describes_how_its_codes_were_made(tmp_path):
     known = {"protocol": "flickr25k", "split_seed": 1, "selected_on": "test", "training_rows_in_database": True}
     paths = []
     for name, selected_on in (("one", "test"), ("two", "val")):
@@ -133,7 +133,7 @@ def test_bad_exports_are_one_clear_line(tmp_path, capsys, change, message):
 
 @pytest.mark.parametrize("limit", [2**31, 0])
 def test_an_export_that_is_written_again_evaluates_to_equal_numbers(tmp_path, monkeypatch, limit):
-    """In v5 and, where an array is too large for it, in v7.3."""
+    """In v5 and, if an array is too large for it, in v7.3."""
     monkeypatch.setattr(mat, "_V5_LIMIT", limit)
     first = read_export(released_export(tmp_path / "MATH-own-12.mat", k_bits=12))
     path = tmp_path / "again" / "MATH-own-12.mat"
@@ -163,7 +163,7 @@ def test_an_export_has_the_form_of_the_releases(tmp_path):
         write_export(tmp_path / "a.mat", codes, labels, labels, k_bits=3)
 
 
-def test_the_record_holds_the_options_that_decide_the_numbers(tmp_path):
+def test_the_record_holds_the_options_that_determine_the_numbers(tmp_path):
     export = read_export(released_export(tmp_path / "a.mat"))
     options = {"top_k": 7, "ties": "expected", "normalizer": "hits", "no_relevant": "skip", "min_shared": 2}
     record = evaluate_export(export, at=[3, 9], **options).record

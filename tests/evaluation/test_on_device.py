@@ -1,4 +1,4 @@
-"""Codes that lie on a GPU are ranked there, with the numbers of the compiled kernels."""
+"""Codes on a GPU are ranked there, with the same numbers as the compiled kernels give."""
 
 import importlib
 
@@ -17,7 +17,7 @@ TIES = ["index", "optimistic", "pessimistic", "expected"]
 
 @pytest.fixture
 def ranked_by_torch(monkeypatch):
-    """Codes count as lying on a GPU wherever they lie; the sizes of the tensors that become NumPy arrays."""
+    """Treats all codes as if they were on a GPU; records the sizes of the tensors that become NumPy arrays."""
     module = importlib.import_module("math_hash.evaluation.average_precision")
     monkeypatch.setattr(module, "lies_on_accelerator", lambda codes: isinstance(codes, torch.Tensor))
     sizes = []
@@ -44,7 +44,7 @@ def make_task(device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("normalizer", ["lineage", "hits", "min"])
-def test_the_path_of_gpus_gives_the_same_numbers(device, ties, normalizer):
+def test_the_gpu_path_gives_the_same_numbers(device, ties, normalizer):
     arrays, tensors = make_task(device)
     task = on_device.prepare_on_device(*tensors, K_BITS, 1, None)
     precision, relevant = on_device.average_precision(task, 15, normalizer, ties)
@@ -78,7 +78,7 @@ def test_ranking_in_many_blocks_of_queries_changes_nothing(ranked_by_torch, monk
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_callers_own_relevance_and_queries_without_relevant_rows(ranked_by_torch, device):
+def test_a_relevance_from_the_caller_and_queries_without_relevant_rows(ranked_by_torch, device):
     arrays, tensors = make_task(device)
     arrays[2][3], tensors[2][3] = 0, 0
     for options in (

@@ -101,7 +101,7 @@ def test_each_metric_alone_equals_all_at_once_bit_for_bit(ties, no_relevant, min
     assert np.array_equal(curves.f1, metrics.radius_f1)
 
 
-def test_a_callers_own_relevance_grades_each_metric():
+def test_a_relevance_from_the_caller_grades_each_metric():
     rng = np.random.default_rng(0)
     codes, labels = rng.integers(0, 2, (40, 12)), rng.integers(0, 2, (40, 5))
     task = (codes[:6], codes, labels[:6], labels)
@@ -116,7 +116,7 @@ def test_a_callers_own_relevance_grades_each_metric():
     assert np.allclose(radius_curves(*task, relevance=shared).f1, radius_curves(*task).f1)
 
 
-def test_recall_never_passes_one_and_rises_with_the_radius():
+def test_recall_never_exceeds_one_and_rises_with_the_radius():
     rng = np.random.default_rng(0)
     codes, labels = rng.integers(0, 2, (200, 16)), rng.integers(0, 2, (200, 5)) | [1, 0, 0, 0, 0]
     means = ranking_metrics(codes[:20], codes, labels[:20], labels).mean()

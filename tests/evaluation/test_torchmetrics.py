@@ -1,4 +1,4 @@
-"""Agreement with torchmetrics, over rankings without ties, where both define the same metric."""
+"""Agreement with torchmetrics, on rankings without ties, for metrics that both define in the same way."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_average_precision(task):
     assert average_precision(*task) == pytest.approx(each_query(functional.retrieval_average_precision, task, target))
 
 
-def test_average_precision_over_hits_at_a_cut_off(task):
+def test_average_precision_over_hits_at_a_cutoff(task):
     target = scores_of(task)[1] > 0
     theirs = each_query(functional.retrieval_average_precision, task, target, top_k=7)
     assert average_precision(*task, top_k=7, normalizer="hits") == pytest.approx(theirs)

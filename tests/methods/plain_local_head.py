@@ -1,11 +1,11 @@
-"""MATH's local head written out by loops."""
+"""MATH's local head as plain loops."""
 
 import numpy as np
 import torch
 
 
 def per_token_per_bit(head, tokens, content):
-    """h_local of each sample and each bit by loops, with attention written out."""
+    """h_local of each sample and each bit in loops, with attention written out."""
     d, heads = tokens.shape[-1], max(tokens.shape[-1] // 64, 1)
     place = np.arange(tokens.shape[1])[:, None]
     rate = 10000.0 ** (-np.arange(0, d, 2) / d)

@@ -1,4 +1,4 @@
-"""The objective of each method, transcribed by loops over pairs: codes (stream -> rows) and banks -> the loss."""
+"""The objective of each method, transcribed as loops over pairs: codes (stream -> rows) and banks -> the loss."""
 
 import numpy as np
 from methods.plain_pairs import (
@@ -132,13 +132,13 @@ def split_mith(value):
     return refined, h_global, h_local, concepts.reshape(B_ROWS, K, 2)
 
 
-def centred_cosines(values):
-    centred = values - values.mean(axis=0)
-    return np.array([[cos(a, b) for b in centred] for a in centred])
+def centered_cosines(values):
+    centered = values - values.mean(axis=0)
+    return np.array([[cos(a, b) for b in centered] for a in centered])
 
 
 def plain_djsrh(h, bank, image_features, text_features):
-    S = 0.6 * centred_cosines(image_features) + 0.4 * centred_cosines(text_features)
+    S = 0.6 * centered_cosines(image_features) + 0.4 * centered_cosines(text_features)
     S = 1.5 * (0.6 * S + 0.4 * S @ S.T / B_ROWS)
 
     def error(a, b):

@@ -1,4 +1,4 @@
-"""Rows, labels and features to try methods on, and what plain transcriptions of objectives share: loops over pairs."""
+"""Rows, labels and features to test methods on, and the loops over pairs that plain objectives share."""
 
 import numpy as np
 import torch

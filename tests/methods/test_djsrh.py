@@ -11,8 +11,8 @@ def test_joint_semantics_equals_its_formula():
     image, text = rng.normal(size=(7, 5)), rng.normal(size=(7, 4))
 
     def cosines(features):
-        centred = features - features.mean(axis=0)
-        return np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in centred] for a in centred])
+        centered = features - features.mean(axis=0)
+        return np.array([[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in centered] for a in centered])
 
     S = 0.6 * cosines(image) + 0.4 * cosines(text)
     expected = [

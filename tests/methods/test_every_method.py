@@ -21,7 +21,7 @@ def flags_of(tiny_flags, name, folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder in which every method's run is made when it is first asked for."""
+    """A folder in which each method is trained when its run is first needed."""
     return tmp_path_factory.mktemp("runs")
 
 
@@ -37,8 +37,8 @@ def run_of(trained, tiny_flags):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_it_does_all_that_is_asked_of_a_method(name):
-    check_method(METHODS[name], processes=1)  # tests/training/test_processes.py has several
+def test_every_method_fulfills_the_contract(name):
+    check_method(METHODS[name], processes=1)  # tests/training/test_processes.py tests several processes
 
 
 def test_the_most_significant_bits_are_a_code_of_their_own(run_of, tiny_flags, tmp_path, capsys):
@@ -57,7 +57,7 @@ def test_the_most_significant_bits_are_a_code_of_their_own(run_of, tiny_flags, t
     assert "this model has 12 bits" in capsys.readouterr().err
 
 
-def test_streams_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
+def test_streams_learn_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
     flags = flags_of(tiny_flags, "MLSPH", tmp_path)
     assert main_py([*flags, "--joint-update"]) == 0
     joint, in_turn = losses(tmp_path / "MLSPH"), losses(run_of("MLSPH"))
@@ -65,7 +65,7 @@ def test_streams_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
     assert joint[1] != in_turn[1]
 
 
-def test_benchmark_writes_a_table_and_goes_on_where_it_stopped(tiny_flags, tmp_path, capsys):
+def test_benchmark_writes_a_table_and_continues_where_it_stopped(tiny_flags, tmp_path, capsys):
     flags = tiny_flags[: tiny_flags.index("--k-bits")]
     flags += ["--result-name", str(tmp_path / "cells"), "--epochs", "1"]
     arguments = ["benchmark", "--methods", "DCMH", "ITQ", "--bits", "8", "12", "--seeds", "2"]

@@ -1,4 +1,4 @@
-"""What all methods have in common."""
+"""Properties that all methods share."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from math_hash.training.distributed import gather_tree
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_nothing_overflows_in_half_precision(name, precision):
-    """128 bits, under autocast, with codes at their ends and with a row of zeros."""
+    """128 bits, under autocast, with codes at the ends of their range and with a row of zeros."""
     method = build(name, k=128)
     rows, labels = torch.from_numpy(ROWS), torch.from_numpy(LABELS)
     bank = {stream: 3 * torch.ones(N_ROWS, 128) for stream in method.streams}

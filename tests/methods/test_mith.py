@@ -1,4 +1,4 @@
-"""MITH: tokens that speak of concepts."""
+"""MITH: tokens and the concepts that they refer to."""
 
 import numpy as np
 import torch
@@ -13,5 +13,5 @@ def test_tokens_are_averaged_over_the_concepts_that_they_select():
     e = np.exp([0.9, 0.8])
     assert np.allclose(weights[0], [*(e / e.sum()), 0])  # both tokens that count select the first concept
     e = np.exp([0.1, -0.2])
-    assert np.allclose(weights[1], [*(e / e.sum()), 0])  # nobody selects the second: all tokens that count
+    assert np.allclose(weights[1], [*(e / e.sum()), 0])  # no token selects the second: all tokens that count
     assert np.allclose(weights.sum(dim=1), 1)

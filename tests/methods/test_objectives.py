@@ -1,4 +1,4 @@
-"""The objective of every method, and its gradient, against a plain transcription by loops over pairs."""
+"""The objective of every method, and its gradient, against a plain transcription with loops over pairs."""
 
 import numpy as np
 import pytest

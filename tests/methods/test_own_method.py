@@ -1,4 +1,4 @@
-"""A method from outside: the package that docs/own_method.md shows, installed, by its dotted name, and missing."""
+"""An external method: the package in docs/own_method.md, installed, by its dotted name, and missing."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory, package):
-    """The Python of an environment that has this one's packages, and the page's package installed."""
+    """The Python of an environment with this one's packages and the page's package."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
@@ -80,7 +80,7 @@ def test_installed_it_trains_saves_loads_and_encodes(environment, tiny_flags, tm
 
 
 @pytest.mark.slow
-def test_by_its_dotted_name_it_opens_where_it_can_be_imported(tiny_flags, tmp_path, package):
+def test_by_its_dotted_name_it_opens_if_it_can_be_imported(tiny_flags, tmp_path, package):
     flags = [*tiny_flags, "--method", "csq_hash:CSQ", "--epochs", "1"]
     done = run(sys.executable, ROOT / "main.py", "--is-train", *flags, PYTHONPATH=str(package))
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def test_by_its_dotted_name_it_opens_where_it_can_be_imported(tiny_flags, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_page_says_how_to_try_it_and_that_works(package):
+def test_the_test_shown_on_the_page_passes(package):
     code = """
 import sys
 from math_hash.testing import check_method

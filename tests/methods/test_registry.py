@@ -10,7 +10,7 @@ from math_hash.methods.option_values import as_type
 
 
 class Listing(PooledMethod):
-    """A method with options of many kinds, some of which `Config` has too."""
+    """A method with options of many kinds, some of which `Config` also has."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Listing(PooledMethod):
 
 
 class Demanding(PooledMethod):
-    """A method that asks for what nobody knows."""
+    """A method whose constructor asks for a fact that is not provided."""
 
     def __init__(self, width: int, k_bits: int, temperature_of_the_room: float):
         super().__init__(width, k_bits)
@@ -127,13 +127,13 @@ def test_names_lead_to_classes_and_back():
         (":", "is not installed"),
     ],
 )
-def test_what_is_no_method_is_one_line(name, message):
+def test_anything_but_a_method_is_refused_in_one_line(name, message):
     with pytest.raises(InputError, match=message):
         find_method(name)
 
 
-def test_a_dotted_name_is_not_imported_where_it_is_not_trusted():
-    with pytest.raises(InputError, match="not imported for a model from a hub"):
+def test_an_untrusted_dotted_name_is_not_imported():
+    with pytest.raises(InputError, match="a model from a hub may not import"):
         find_method(LISTING, trusted=False)
 
 

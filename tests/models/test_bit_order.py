@@ -1,4 +1,4 @@
-"""Bits from the most to the least significant one."""
+"""Ranking bits from the most to the least significant one."""
 
 import numpy as np
 import torch

@@ -44,7 +44,7 @@ def test_forms_of_input_and_output_agree(saved, tmp_path, device):
 
 def test_batch_size_does_not_matter(saved):
     model = math_hash.load_model(saved)
-    texts = [f"{colour} {number}" for colour in ("red", "green") for number in range(20)]
+    texts = [f"{color} {number}" for color in ("red", "green") for number in range(20)]
     whole = model.encode_text(texts, output="continuous")
     for size in (1, 7, 64):
         assert np.allclose(model.encode_text(texts, batch_size=size, output="continuous"), whole, atol=1e-5)
@@ -81,7 +81,7 @@ def test_damaged_folders_are_named(saved, tmp_path):
             math_hash.load_model(tmp_path)
 
 
-def test_a_model_of_stored_features_says_that_it_cannot_see(tmp_path):
+def test_a_model_of_stored_features_refuses_pictures(tmp_path):
     HashModel(PrecomputedEncoder(80, 64), "MATH", 12, {}, 12).save(tmp_path)
     model = math_hash.load_model(tmp_path)
     with pytest.raises(InputError, match="stored features"):

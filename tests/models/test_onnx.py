@@ -31,10 +31,9 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
         index.require_model(model.fingerprint, model.k_bits)
     capsys.readouterr()
     flags = ["--dataset-root", str(tiny_dataset.parent), "--dataset", "tiny", "--k-bits", str(model.k_bits)]
-    assert (
-        main(["evaluate", *flags, "--query-num", "10", "--train-num", "40", "--pretrained", str(tmp_path / "m")]) == 2
-    )
-    assert "is a model in another form, such as ONNX" in capsys.readouterr().err
+    flags += ["--query-num", "10", "--train-num", "40", "--val-num", "9", "--pretrained", str(tmp_path / "m")]
+    assert main(["evaluate", *flags]) == 2
+    assert "is an exported model, such as ONNX" in capsys.readouterr().err
     (tmp_path / "m/image.onnx").write_bytes(b"damaged")
     with pytest.raises(InputError, match="has changed"):
         math_hash.load_model(tmp_path / "m")

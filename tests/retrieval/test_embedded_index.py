@@ -1,4 +1,4 @@
-"""The embedded engine: it survives kills and damage, and keeps up with other processes."""
+"""The embedded engine: it survives kills and damage, and sees the changes of other processes."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_rows_that_another_process_adds_are_searched(tmp_path):
         assert sorted(one.search(codes[:1], 20)[0].ids.tolist()) == list(range(1, 20))
 
 
-def test_a_changed_byte_is_noticed(tmp_path):
+def test_a_changed_byte_is_detected(tmp_path):
     codes = random_codes(500, 64)
     with open_index(tmp_path / "i", 64) as index:
         index.add(range(500), codes)
@@ -87,8 +87,8 @@ def test_an_unusable_folder_is_one_line(tmp_path):
 def test_approximate_search_reports_its_recall(tmp_path):
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
-    centres = random_codes(40, 64)
-    codes = centres[rng.integers(0, 40, 4000)] ^ pack(rng.random((4000, 64)) < 0.05)
+    centers = random_codes(40, 64)
+    codes = centers[rng.integers(0, 40, 4000)] ^ pack(rng.random((4000, 64)) < 0.05)
     with open_index(f"{tmp_path}/i?engine=ivf&nlist=40&nprobe=4", 64) as index:
         index.add(range(4000), codes)
         index.save()
@@ -98,7 +98,7 @@ def test_approximate_search_reports_its_recall(tmp_path):
         right = sum((n.distances <= e[-1]).sum() for n, e in zip(results, exact, strict=True))
         assert right / 500 > 0.9
         index.delete([0])
-        index.add([9999], codes[:1])  # searched exactly until it is saved
+        index.add([9999], codes[:1])  # searched exactly until the index is saved
         assert index.search(codes[:1], 1)[0].ids.tolist() == [9999]
         assert 0 not in index.search(codes[:1], 100)[0].ids
     with open_index(f"{tmp_path}/i") as index:
@@ -125,15 +125,15 @@ while True:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_holds_what_was_acknowledged(tmp_path):
-    """Ten kills while it adds, deletes and saves: whole batches only, and all that were acknowledged."""
+def test_after_a_kill_at_any_moment_it_holds_what_was_acknowledged(tmp_path):
+    """Ten kills while it adds, deletes and saves: it holds whole batches only, and all acknowledged ones."""
     rng, number, added, deleted = np.random.default_rng(0), 0, set(), set()
     for _ in range(10):
         process = subprocess.Popen(
             [sys.executable, "-c", _WRITER, str(tmp_path / "i"), str(number)], stdout=subprocess.PIPE, text=True,
             env={**os.environ, "NUMBA_NUM_THREADS": "1"},
         )  # fmt: skip
-        lines = [process.stdout.readline()]  # it works by now
+        lines = [process.stdout.readline()]  # it is running now
         time.sleep(rng.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         lines += process.communicate()[0].splitlines()

@@ -1,4 +1,4 @@
-"""Encoding collections of every form; what a killed run keeps."""
+"""Encoding collections of every kind, and continuing a killed run."""
 
 import os
 import signal
@@ -48,9 +48,9 @@ def test_a_dataset_gives_the_codes_of_encode_image(trained_run, model, tiny_data
 
 def test_folders_tables_texts_and_tars(trained_run, model, tmp_path):
     pictures = tmp_path / "pictures"
-    for name, colour in (("a/1.png", "red"), ("a/b/2.jpg", "green"), ("3.png", "blue")):
+    for name, color in (("a/1.png", "red"), ("a/b/2.jpg", "green"), ("3.png", "blue")):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30), colour).save(pictures / name)
+        Image.new("RGB", (40, 30), color).save(pictures / name)
     (pictures / "broken.jpg").write_bytes(b"no picture")
     wanted = {name: model.encode_image([pictures / name])[0] for name in ("3.png", "a/1.png", "a/b/2.jpg")}
 
@@ -143,7 +143,7 @@ def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path
     assert not (tmp_path / ".again.parts").exists()
 
 
-def test_records_that_changed_since_the_kill_are_encoded_again(trained_run, tmp_path, monkeypatch):
+def test_records_changed_since_the_kill_are_encoded_again(trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
     texts, write, calls = tmp_path / "texts.txt", shards.Shard.write, []
 

@@ -26,7 +26,7 @@ def engine(request, tmp_path_factory):
         yield lambda options="": f"{root}/{next(_number)}{options}"
     elif request.param == "milvus":
         with milvus() as server:
-            # the default level may still show a row that was deleted a moment ago
+            # the default consistency level may still show a row that was just deleted
             strong = "?consistency=Strong"
             yield lambda options="": f"{server}codes_{next(_number)}{strong}{options.replace('?', '&')}"
     else:

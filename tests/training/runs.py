@@ -1,4 +1,4 @@
-"""Reading what a run left, and running main.py in several processes."""
+"""Reading the files of a run, and running main.py in several processes."""
 
 import json
 import os

@@ -16,7 +16,7 @@ calls: list = []
 
 
 class Busy(PooledMethod):
-    """Uses all that a method may use."""
+    """Uses everything that a method may use."""
 
     def __init__(self, width: int, k_bits: int, num_labels: int, *, rate: float = 0.5):
         super().__init__(width, k_bits, hidden=32)
@@ -57,12 +57,12 @@ def flags(tiny_flags):
     return ["--is-train", *tiny_flags, "--method", REFERENCE]
 
 
-def test_prepare_epochs_groups_and_banks(flags, tmp_path):
+def test_the_loop_calls_prepare_and_on_epoch_and_keeps_groups_and_banks(flags, tmp_path):
     assert main_py(flags) == 0
     assert calls == [("prepare", (31, 64), (31, 64), (31, 3)), ("epoch", 1, 2), ("epoch", 2, 2)]
     model = math_hash.load_model(tmp_path / "run")
     assert model.head.mean.abs().sum() > 0
-    assert model.head.scale.item() == 1  # its own rate is 0
+    assert model.head.scale.item() == 1  # its own learning rate is 0
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
     assert set(state["bank"]) == {"image", "text", "image second"}
     assert [group["lr"] for group in state["optimizer"]["param_groups"]][2:] == [0.0]
@@ -74,7 +74,7 @@ def test_prepare_epochs_groups_and_banks(flags, tmp_path):
     assert record["clip_lr"] is not None
 
 
-def test_a_group_of_its_own_learns_by_its_own_rule(flags, tmp_path):
+def test_a_parameter_group_can_have_an_optimizer_of_its_own(flags, tmp_path):
     """Ten steps of gradient descent with momentum on mean(p^2) alone."""
     assert main_py([*flags, "--set", "rate=0.1", "--freeze-encoder"]) == 0
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)

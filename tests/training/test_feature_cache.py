@@ -39,7 +39,7 @@ def caches(tmp_path):
     return sorted(path for path in (tmp_path / "cache").iterdir() if not path.name.startswith("."))
 
 
-def test_the_cache_holds_what_the_encoder_gives(frozen, tmp_path):
+def test_the_cache_holds_the_encoders_features(frozen, tmp_path):
     assert main(["encode-features", *encode_flags(frozen), "--output", str(tmp_path / "features")]) == 0
     data = read_dataset(tmp_path / "sets/tiny")
     clip = option(frozen, "--clip-path")
@@ -62,7 +62,7 @@ def test_the_cache_holds_what_the_encoder_gives(frozen, tmp_path):
 
 
 def encode_flags(flags):
-    """Without what `encode-features` does not take."""
+    """The flags without those that `encode-features` does not have."""
     kept, skip = [], False
     for flag in flags:
         if skip or flag in ("--k-bits", "--save-dir"):
@@ -72,7 +72,7 @@ def encode_flags(flags):
     return kept
 
 
-def test_a_frozen_run_uses_the_cache_and_gives_a_whole_model(frozen, tmp_path, monkeypatch):
+def test_a_frozen_run_uses_the_cache_and_saves_a_complete_model(frozen, tmp_path, monkeypatch):
     assert main_py(["--is-train", *frozen]) == 0
     (cache,) = caches(tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -98,7 +98,7 @@ def test_a_frozen_run_uses_the_cache_and_gives_a_whole_model(frozen, tmp_path, m
 
 
 @pytest.mark.parametrize("change", ["picture", "text length", "caption", "nothing"])
-def test_what_changes_the_features_changes_the_cache(frozen, tmp_path, change):
+def test_any_change_that_affects_the_features_makes_a_new_cache(frozen, tmp_path, change):
     assert main_py(["--is-train", *frozen, "--epochs", "1"]) == 0
     more = ["--save-dir", str(tmp_path / "second"), "--epochs", "1"]
     if change == "picture":
@@ -155,7 +155,7 @@ def test_killed_and_resumed_and_in_two_processes_it_is_byte_equal(frozen, tmp_pa
     )
     launch(2, [*command, str(tmp_path / "two")], tmp_path / "two.py")
     one, two = ({p.stem: np.load(p) for p in (tmp_path / name).glob("*.npy")} for name in ("whole", "two"))
-    for name, values in one.items():  # one thread each: rounding may end at the next half-precision number
+    for name, values in one.items():  # one thread each: rounding may lead to the next half-precision number
         assert values.dtype == two[name].dtype, name
         close = np.spacing(np.abs(values)) if values.dtype == np.float16 else 0
         assert (np.abs(values.astype(float) - two[name]) <= close).all(), name

@@ -1,4 +1,4 @@
-"""Training on one's own collection: a split that fits it, rows without labels or texts, several texts per row."""
+"""Training on a user's own collection: a split that fits it, rows without labels or texts, several texts per row."""
 
 import json
 
@@ -47,7 +47,7 @@ def flags(clip_file, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_manifest_gives_the_numbers_of_the_split(own):
+def test_the_sizes_of_the_split_come_from_the_manifest(own):
     root = own()
     config = make_config({"dataset": "mine", "dataset_root": str(root), "is_train": True, "query_num": 9})
     assert (config.query_num, config.train_num, config.val_num) == (9, 40, 8)

@@ -8,7 +8,7 @@ from math_hash.cli import main_py
 from math_hash.training import tracking
 
 
-def test_tensorboard_shows_what_the_records_say(tiny_flags, tmp_path):
+def test_tensorboard_shows_the_recorded_values(tiny_flags, tmp_path):
     assert main_py(["--is-train", *tiny_flags]) == 0
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     records = metrics(tmp_path / "run")
@@ -21,7 +21,7 @@ def test_tensorboard_shows_what_the_records_say(tiny_flags, tmp_path):
     assert [number for _, number in logged["mAP/text->image"]] == pytest.approx(precisions)
 
 
-def test_no_tracker_at_all(tiny_flags, tmp_path):
+def test_a_run_needs_no_tracker(tiny_flags, tmp_path):
     assert main_py(["--is-train", *tiny_flags, "--epochs", "1", "--tracker"]) == 0
     assert not (tmp_path / "run" / "tensorboard").exists()
 

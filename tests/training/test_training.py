@@ -27,7 +27,7 @@ def trained(tiny_flags) -> Path:
     return run_folder(tiny_flags)
 
 
-def test_a_run_leaves_what_the_contract_lists(trained, tiny_flags, tiny_dataset, capsys):
+def test_a_run_writes_all_promised_files(trained, tiny_flags, tiny_dataset, capsys):
     results = json.loads((trained / "results.json").read_text())
     assert results["selected_on"] == "val"
     assert (results["queries"], results["database"], results["training_rows"]) == (10, 50, 31)
@@ -67,7 +67,7 @@ def test_evaluating_a_run_repeats_its_results(trained, tiny_flags, tmp_path):
         assert (value == exported(tmp_path / "again")[name]).all()
 
 
-def test_training_learns_the_colours(tiny_flags):
+def test_training_learns_the_colors(tiny_flags):
     assert main_py(["--is-train", *tiny_flags, "--epochs", "12", "--clip-lr", "0.001", "--select-on", "test"]) == 0
     results = json.loads((run_folder(tiny_flags) / "results.json").read_text())
     assert results["selected_on"] == "test"
@@ -75,7 +75,7 @@ def test_training_learns_the_colours(tiny_flags):
     assert results["mAP"]["image->text"] > results["floor"] + 0.15
 
 
-def test_the_same_seed_gives_the_same_run_whatever_the_workers(tiny_flags, tmp_path):
+def test_the_same_seed_gives_the_same_run_with_any_number_of_workers(tiny_flags, tmp_path):
     other = [*tiny_flags, "--save-dir", str(tmp_path / "other"), "--num-workers", "2"]
     for flags in (tiny_flags, other):
         assert main_py(["--is-train", *flags]) == 0
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_workers(tiny_flags, tmp_p
 
 
 @pytest.mark.parametrize("option", [["--gradient-accumulation", "3"], ["--fusion", "token"], ["--freeze-encoder"]])
-def test_options_of_training_run(tiny_flags, option):
+def test_training_runs_with_each_option(tiny_flags, option):
     assert main_py(["--is-train", *tiny_flags, *option, "--valid-freq", "2"]) == 0
     assert ["mAP" in record for record in metrics(run_folder(tiny_flags))] == [False, True]
 
@@ -97,7 +97,7 @@ def test_training_starts_from_a_trained_model(trained, tiny_flags, tmp_path):
     assert metrics(tmp_path / "more")[0]["loss"] < metrics(trained)[0]["loss"]
 
 
-def test_killed_in_mid_epoch_and_resumed_a_run_ends_with_the_same_codes(tiny_flags, tmp_path):
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_codes(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "4", "--num-workers", "1"]
     assert main_py(arguments) == 0
     killed = [*arguments, "--save-dir", str(tmp_path / "killed")]
@@ -134,7 +134,7 @@ main_py()
 """
 
 
-def test_killed_at_random_moments_and_resumed_until_it_ends(tiny_flags, tmp_path):
+def test_a_run_killed_at_random_moments_and_resumed_reaches_its_end(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "6"]
     assert main_py(arguments) == 0
     folder = tmp_path / "killed"
@@ -145,7 +145,7 @@ def test_killed_at_random_moments_and_resumed_until_it_ends(tiny_flags, tmp_path
             command = [sys.executable, "main.py", "--resume", str(folder)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before, start = len(metrics(folder)) if (folder / "metrics.jsonl").exists() else 0, time.monotonic()
-        while process.poll() is None and time.monotonic() - start < 60:  # until it has got one epoch further
+        while process.poll() is None and time.monotonic() - start < 60:  # until it has finished one more epoch
             if (folder / "metrics.jsonl").exists() and len(metrics(folder)) > before:
                 break
             time.sleep(0.02)
@@ -174,7 +174,7 @@ def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tiny_d
             for modality, values in continuous.items():
                 name = f"{part}_{modality}"
                 assert one[name].shape == two[name].shape == (len(rows), 12)
-                decided = np.abs(values[rows]) > 1e-5  # rounding may decide the others
+                decided = np.abs(values[rows]) > 1e-5  # the others depend on rounding
                 assert ((one[name] == two[name]) | ~decided).all(), name
 
 
@@ -187,7 +187,7 @@ def test_mixed_precision_trains_and_is_evaluated_in_full_precision(tiny_flags):
     assert (texts == (exported(folder)["q_txt"] > 0)).all()
 
 
-def test_a_released_checkpoint_is_evaluated_like_an_own_model(tiny_flags, tmp_path, capsys):
+def test_a_released_checkpoint_is_evaluated_like_any_model(tiny_flags, tmp_path, capsys):
     clip = tiny_clip()
     clip.positional_embedding.data = torch.cat([clip.positional_embedding.data, torch.randn(16, 64)])
     torch.save(released_state(clip), tmp_path / "model.pth")

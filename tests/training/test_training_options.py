@@ -1,4 +1,4 @@
-"""Options that change how a step is computed, and not what it computes."""
+"""Options that change how a step is computed, but not its result."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def trained(tiny_flags, folder, *options):
 
 
 def equal_in_double_precision(tiny_flags, tmp_path, option):
-    """Each step's terms and the first gradients do not change by an option; see `recorded_training`."""
+    """An option does not change the steps' terms and the first gradients; see `recorded_training`."""
     runs = []
     for folder, options in (("plain", []), ("changed", [option])):
         with recorded_training() as steps:
@@ -45,7 +45,7 @@ def equal_in_double_precision(tiny_flags, tmp_path, option):
         )
 
 
-def test_gradient_checkpointing_leaves_the_losses_as_they_are(tiny_flags, tmp_path):
+def test_gradient_checkpointing_does_not_change_the_losses(tiny_flags, tmp_path):
     equal_in_double_precision(tiny_flags, tmp_path, "--gradient-checkpointing")
 
 
@@ -79,7 +79,7 @@ def test_a_bounded_cache_keeps_the_first_rows(tiny_flags, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_padding_of_a_whole_batch_is_left_out_where_it_changes_nothing(tiny_flags, tiny_dataset, tmp_path, masked):
+def test_padding_of_a_whole_batch_is_left_out_if_it_changes_nothing(tiny_flags, tiny_dataset, tmp_path, masked):
     trained(tiny_flags, tmp_path / "run", *([] if masked else ["--no-mask-padding"]))
     model = read_saved(tmp_path / "run")
     folder = read_dataset(tiny_dataset)
@@ -93,7 +93,7 @@ def test_padding_of_a_whole_batch_is_left_out_where_it_changes_nothing(tiny_flag
         assert torch.allclose(model.hash_text(batch["text"]), model.hash_text(ids), atol=1e-6)
 
 
-def test_compiled_blocks_leave_the_losses_as_they_are(tiny_flags, tmp_path, monkeypatch, capsys):
+def test_compiled_blocks_do_not_change_the_losses(tiny_flags, tmp_path, monkeypatch, capsys):
     equal_in_double_precision(tiny_flags, tmp_path, "--compile")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
@@ -113,7 +113,7 @@ def test_a_step_on_a_gpu_never_waits_for_it(tiny_flags, tmp_path):
     inputs = {"image": torch.randn(8, 3, 32, 32), "text": texts, "label_text": texts.flip(0), "label": labels[:8]}
     inputs, rows = to_device(inputs, torch.device("cuda")), torch.arange(8, device="cuda")
     optimizer = BertAdam(model.parameters(), lr=1e-3, total_steps=9)
-    for mode in ("default", "error"):  # the first step makes what later ones find
+    for mode in ("default", "error"):  # the first step makes what later steps reuse
         torch.cuda.set_sync_debug_mode(mode)
         try:
             sum(step(inputs, rows, model.head.turns[0]).values()).backward()
@@ -157,7 +157,7 @@ def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatc
 
     assert found(1e6)[0] == 1
     most, each = found(1e12)
-    assert most == 31 // 2  # two steps an epoch
+    assert most == 31 // 2  # two steps per epoch
     fixed = batch_size._fixed(read_saved(tmp_path / str(1e12)))
     sizes = [found((fixed + rows * each) / Config.memory_share)[0] for rows in (5.5, 10.5)]
     assert 1 <= sizes[0] <= 5

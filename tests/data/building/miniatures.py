@@ -1,4 +1,4 @@
-"""Small downloads and collections, written for the tests of building datasets."""
+"""Small downloads and collections for the tests of building datasets."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def picture_bytes(shade, form="PNG", mode="RGB"):
 
 
 def write_pictures(folder):
-    """Six PNG files, and a JPEG in a subfolder with a letter beyond ASCII in its name."""
+    """Six PNG files, and a JPEG in a subfolder with a non-ASCII letter in its name."""
     (folder / "sub").mkdir(parents=True)
     for row in range(6):
         (folder / f"{row}.png").write_bytes(picture_bytes(row * 20))

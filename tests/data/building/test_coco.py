@@ -1,4 +1,4 @@
-"""MS COCO: a miniature of the official files, and the real labels turned back into them."""
+"""MS COCO: a miniature of the official files, and official files made from the real labels."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_coco_joins_both_parts_in_the_order_of_the_picture_numbers(tmp_path, run
     assert drawn == {"A dog.", "two dogs", "a TV"}
 
 
-def test_coco_files_that_are_not_what_they_should_be(tmp_path, run):
+def test_damaged_coco_files_are_refused(tmp_path, run):
     list(write_coco(tmp_path / "raw", MINI_COCO, 2017))
     options = ["--raw", tmp_path / "raw", "--output", tmp_path / "out"]
     assert "holds none of the 3 listed pictures" in run(coco, *options)[1]
@@ -86,7 +86,7 @@ def test_coco_files_that_are_not_what_they_should_be(tmp_path, run):
 
 
 @pytest.mark.slow
-def test_the_real_coco_labels(tmp_path, run):
+def test_the_real_coco_labels_survive_the_official_format(tmp_path, run):
     """As official files of 2017, the last 5,000 rows as the validation part, and as lists; both give the same rows."""
     named = [
         [name for name in line.split(",") if name]

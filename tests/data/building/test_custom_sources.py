@@ -1,4 +1,4 @@
-"""Folders, tars and saved datasets as a collection of one's own: what is unusable is listed, never fatal."""
+"""Folders, tars and saved datasets as a user's own collection: unusable entries are listed, never fatal."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_folder_of_pictures(pictures, tmp_path, run):
     assert "no row has a label" in printed
 
 
-def test_nothing_but_a_dataset_is_ever_replaced(pictures, tmp_path, run):
+def test_only_a_dataset_is_ever_replaced(pictures, tmp_path, run):
     for output in (pictures, pictures / "sub", tmp_path):
         code, printed = run(custom, pictures, "--output", output)
         assert code == 2
@@ -41,7 +41,7 @@ def test_nothing_but_a_dataset_is_ever_replaced(pictures, tmp_path, run):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "pictures"]
 
 
-def test_class_folders(tmp_path, run):
+def test_class_folders_become_labels(tmp_path, run):
     for name in ("dog/1.jpg", "dog/deep/2.jpg", "cat/1.jpg"):
         (tmp_path / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "raw" / name).write_bytes(picture_bytes(9, "JPEG"))
@@ -53,15 +53,15 @@ def test_class_folders(tmp_path, run):
     assert "no row has a text" in printed
 
 
-def test_dirty_pictures_are_shown_as_a_viewer_shows_them_or_listed(tmp_path, run):
+def test_unusual_pictures_look_as_in_a_viewer_or_are_listed(tmp_path, run):
     raw = tmp_path / "raw"
     raw.mkdir()
-    frames = [Image.new("P", (6, 4), colour) for colour in (0, 1)]
+    frames = [Image.new("P", (6, 4), color) for color in (0, 1)]
     for frame in frames:
         frame.putpalette([250, 10, 10, 10, 250, 10])
     frames[0].save(raw / "animated.gif", save_all=True, append_images=frames[1:])
-    grey = np.full((4, 6), 200 * 256, np.uint16)
-    Image.fromarray(grey).save(raw / "grey16.png")
+    gray = np.full((4, 6), 200 * 256, np.uint16)
+    Image.fromarray(gray).save(raw / "gray16.png")
     Image.new("CMYK", (6, 4), (0, 255, 255, 0)).save(raw / "print.jpg")
     clear = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
     clear.save(raw / "clear.png")
@@ -80,17 +80,17 @@ def test_dirty_pictures_are_shown_as_a_viewer_shows_them_or_listed(tmp_path, run
     code, printed = run(custom, raw, "--output", tmp_path / "mine")
     assert code == 0, printed
     data = read_dataset(tmp_path / "mine")
-    colours = {name: open_image(data.image_path(row)) for row, name in enumerate(data.images)}
-    assert colours.pop("turned.jpg").size == (4, 6)
+    colors = {name: open_image(data.image_path(row)) for row, name in enumerate(data.images)}
+    assert colors.pop("turned.jpg").size == (4, 6)
     expected = {
         "animated.gif": (250, 10, 10),
-        "grey16.png": (200, 200, 200),
+        "gray16.png": (200, 200, 200),
         "print.jpg": (255, 0, 0),
         "clear.png": (255, 255, 255),
         "palette.png": (10, 200, 30),
         "palette-clear.png": (255, 255, 255),
     }
-    for name, image in colours.items():
+    for name, image in colors.items():
         assert np.abs(np.array(image.getpixel((0, 0))) - expected.pop(name)).max() <= 3, name
     assert not expected
     reasons = dict(rejected_rows(tmp_path / "mine"))
@@ -150,10 +150,10 @@ def test_a_saved_hugging_face_dataset(pictures, tmp_path, run, splits):
     shades = [open_image(data.image_path(row)).getpixel((0, 0))[0] for row in range(len(data))]
     assert shades == [50, 51, 52, *([52] if splits else [])]
     assert rejected_rows(tmp_path / "mine")[0][1] == "has no picture"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "pictures", "saved"]  # no scratch is left
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "pictures", "saved"]  # no temporary files
 
 
-def test_sources_that_cannot_be_used(pictures, tmp_path, run):
+def test_unusable_sources_are_refused(pictures, tmp_path, run):
     for source, message in (
         (tmp_path / "absent.csv", "is not there; expected a .csv"),
         (pictures / "0.png", "is of no known form"),

@@ -1,4 +1,4 @@
-"""Tables as a collection of one's own: what is wrong with a row is listed, never fatal."""
+"""Tables as a user's own collection: faults of a row are listed, never fatal."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def test_a_table(pictures, tmp_path, run, name, delimiter, encoding):
     assert "no label        1 rows" in printed
 
 
-def test_json_lines_with_lists_other_names_and_broken_lines(pictures, tmp_path, run):
+def test_json_lines_with_lists_renamed_columns_and_broken_lines(pictures, tmp_path, run):
     table = tmp_path / "a.jsonl"
     rows = [
         {"file": "0.png", "captions": ["one", "two "], "tags": ["b, with comma", "a"]},

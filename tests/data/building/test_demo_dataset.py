@@ -1,4 +1,4 @@
-"""The demo dataset: the same scenes for the same seed, with labels and captions as people give them."""
+"""The demo dataset: the same scenes for the same seed, with natural labels and captions."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_the_demo_draws_the_same_scenes_again(tmp_path, run):
     assert (manifest["protocol"], manifest["rows"], len(manifest["label_names"])) == ("demo", 30, 20)
 
 
-def test_demo_scenes_have_one_to_six_labels_and_captions_that_do_not_simply_spell_them():
+def test_demo_scenes_have_one_to_six_labels_and_captions_that_do_not_merely_list_them():
     drawn = [demo.draw_scene(row, seed=1) for row in range(300)]
     counts = [len(labels) for _, labels, _ in drawn]
     assert (min(counts), max(counts)) == (1, 6)

@@ -1,4 +1,4 @@
-"""MIRFlickr-25K: a miniature of the official files, lists, and the real lists turned back into official files."""
+"""MIRFlickr-25K: a miniature of the official files, lists, and official files made from the real lists."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from math_hash.data.text_files import read_lines
 
 
 def write_raw(folder, tags, labels, dirty=True):
-    """The official layout: pictures, tag files, annotation files with the _r1 ones beside.
+    """The official layout: pictures, tag files, annotation files with their _r1 versions.
 
     `dirty`: small pictures, tag files with CRLF, every other one in Latin-1; otherwise stubs, and UTF-8 throughout.
     """
@@ -120,7 +120,7 @@ def test_lists_find_their_pictures(lists, tmp_path, run, images):
     assert all(data.image_path(row).is_file() for row in range(38))
 
 
-def test_missing_and_broken_pictures_are_told_and_left_out_only_when_allowed(lists, tmp_path, run):
+def test_missing_and_broken_pictures_are_reported_and_left_out_only_when_allowed(lists, tmp_path, run):
     options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
     (tmp_path / "raw/mirflickr/im3.jpg").unlink()
     (tmp_path / "raw/mirflickr/im5.jpg").write_bytes(b"<html>")
@@ -136,7 +136,7 @@ def test_missing_and_broken_pictures_are_told_and_left_out_only_when_allowed(lis
     assert len(read_dataset(tmp_path / "out")) == 37
 
 
-def test_lists_that_contradict_each_other(lists, tmp_path, run):
+def test_lists_that_contradict_each_other_are_refused(lists, tmp_path, run):
     options = ["--lists", lists, "--images", tmp_path / "raw", "--output", tmp_path / "out"]
     for name, change, message in (
         ("all_tags.txt", lambda lines: lines[1:], "all_imgs.txt has 38 lines, .*all_tags.txt has 37"),
@@ -155,7 +155,7 @@ def test_lists_that_contradict_each_other(lists, tmp_path, run):
 
 
 @pytest.mark.slow
-def test_the_real_lists_survive_the_way_through_the_official_files(tmp_path, run):
+def test_the_real_lists_survive_the_official_format(tmp_path, run):
     source = shared("mirflickr25k-lists")
     images, tags, labels, _ = read_lists(source, flickr25k.LABELS)
     numbers = [int(Path(name).stem[2:]) for name in images]

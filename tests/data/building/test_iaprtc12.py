@@ -39,7 +39,7 @@ def test_iaprtc12_joins_descriptions_and_region_labels(tmp_path, run):
     assert data.manifest["summary"]["rows_without_text"] == 1
 
 
-def test_iaprtc12_bad_files(tmp_path, run):
+def test_damaged_iaprtc12_files_are_refused(tmp_path, run):
     segmented = write_iapr(tmp_path / "raw")
     options = ["--raw", tmp_path / "raw", "--allow-partial", "--output", tmp_path / "out"]
     labels = segmented / "00/labels.txt"
@@ -54,8 +54,8 @@ def test_iaprtc12_bad_files(tmp_path, run):
     assert not (tmp_path / "out").exists()
 
 
-def test_lists_name_their_own_labels_where_the_protocol_does_not(tmp_path, run):
-    """The columns of all_labels.txt may come in any order; each is given the name that it agrees with."""
+def test_lists_name_their_own_labels_if_the_protocol_does_not(tmp_path, run):
+    """The columns of all_labels.txt may come in any order; each gets the name that matches it."""
     lists = tmp_path / "lists"
     lists.mkdir()
     for row in range(4):

@@ -1,4 +1,4 @@
-"""NUS-WIDE: a miniature of the official files, and the real labels turned back into them."""
+"""NUS-WIDE: a miniature of the official files, and official files made from the real labels."""
 
 import os
 
@@ -60,7 +60,7 @@ def test_nuswide_keeps_the_rows_of_the_protocol(nus, tmp_path, run, protocol):
     assert data.protocol == f"{protocol} (partial)"
 
 
-def test_nuswide_files_that_do_not_belong_together(nus, tmp_path, run):
+def test_nuswide_files_that_do_not_belong_together_are_refused(nus, tmp_path, run):
     raw = nus[0]
     options = ["--raw", raw, "--allow-partial", "--output", tmp_path / "out"]
     labels = raw / "Groundtruth/AllLabels/Labels_sky.txt"
@@ -89,7 +89,7 @@ def test_the_real_nuswide_labels_at_full_size(tmp_path, run):
     labels = np.zeros((len(named) + 2, 21), int)
     for row, names in enumerate(named, start=1):
         labels[row, [column[name] for name in names]] = 1
-    labels[-1] = 1  # with labels, but no known tag: row 0 has neither, the last one falls out of the protocol
+    labels[-1] = 1  # labels but no known tag: row 0 has neither, and the last row is not in the protocol
     images = [f"{row % 700:03d}/{row % 500:04d}_{row}.jpg" for row in range(len(labels))]
     tags = [[f"tag{row * step % 1000}" for step in range(1, 3 + row % 12)] for row in range(len(labels))]
     tags[-1] = ["unlisted"]

@@ -1,4 +1,4 @@
-"""The scripts of tools/make_datasets, which hand over to the package."""
+"""The scripts in tools/make_datasets, which call the package."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of the search server share: an index of the tiny dataset, and servers on loopback."""
+"""Fixtures of the search server's tests: an index of the tiny dataset, and servers on loopback."""
 
 import io
 import socket
@@ -13,9 +13,9 @@ from PIL import Image
 TOKEN = {"Authorization": "Bearer secret"}
 
 
-def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
+def png(color: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "png")
+    Image.new("RGB", size, color).save(buffer, "png")
     return buffer.getvalue()
 
 

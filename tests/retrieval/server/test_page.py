@@ -21,7 +21,7 @@ def browser():
 
 
 def test_the_page_finds_pictures_by_keyboard_alone(client, browser):
-    """Type, see results, choose one, move the sliders, upload a picture; nothing is asked of another host."""
+    """Type, see results, choose one, move the sliders, upload a picture; no request goes to another host."""
     page = browser.new_page(bypass_csp=True)  # for the test's own expressions
     errors, foreign = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -1,4 +1,4 @@
-"""Bad, large and too many requests end in a reason, and the server goes on."""
+"""Bad, large and too many requests are refused with a reason, and the server keeps running."""
 
 import io
 import threading
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.server
 
 
 def bomb():
-    """A picture of 400 million white pixels in few bytes."""
+    """A picture of 400 million white pixels in a few bytes."""
     Image.MAX_IMAGE_PIXELS, before = None, Image.MAX_IMAGE_PIXELS
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "png")
@@ -63,7 +63,7 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
-def test_bad_requests_end_in_a_reason_and_the_server_goes_on(client, name):
+def test_bad_requests_are_refused_with_a_reason_and_the_server_keeps_running(client, name):
     try:
         answer = BAD_REQUESTS[name](client)
     except (httpx.RemoteProtocolError, httpx.LocalProtocolError, httpx.WriteError):
@@ -98,7 +98,7 @@ def test_beyond_this_machine_all_but_the_page_needs_the_token(served_index, mode
     assert client.post("/search/text", json={"text": "x"}).status_code == 401
 
 
-def test_overload_is_refused_at_once_and_slow_work_is_given_up(served_index, model, start_server, monkeypatch):
+def test_overload_is_refused_at_once_and_slow_work_times_out(served_index, model, start_server, monkeypatch):
     release = threading.Event()
 
     def slow(texts):

@@ -1,4 +1,4 @@
-"""Pictures are served from the collection's folder, and from nowhere else."""
+"""Pictures are served only from the collection's folder."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from math_hash.retrieval.server.app import make_app
 pytestmark = pytest.mark.server
 
 
-def test_pictures_come_from_the_root_only(model, tiny_dataset, tmp_path, start_server):
+def test_pictures_come_only_from_the_root(model, tiny_dataset, tmp_path, start_server):
     root = tmp_path / "root"
     shutil.copytree(tiny_dataset, root)
     (tmp_path / "secret.png").write_bytes(png())

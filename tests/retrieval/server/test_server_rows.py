@@ -1,4 +1,4 @@
-"""Rows are added and deleted over HTTP, by those who have the token."""
+"""Rows are added and deleted over HTTP, with the token only."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Searches over HTTP give what the index gives, also under load."""
+"""Searches over HTTP return the same as the index, also under load."""
 
 import io
 import time
