@@ -22,7 +22,7 @@ from math_hash.files import read_json
 from math_hash.protocols import PROTOCOLS
 
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
-# options of MATH's heads, and of methods that share them, that are flags of the MATH release or stand beside these
+# options of MATH's heads, and of methods that share them, that have flags, as in the MATH release
 RELEASE_OPTIONS = (
     "res_mlp_layers", "transformer_layers", "activation", "dropout", "fusion", "mask_padding",
     "hyper_intra", "hyper_inter", "hyper_MSE", "hyper_quan", "hyper_contrast",

@@ -1,4 +1,4 @@
-"""From open_clip's model configurations to modules, without network and without trained weights."""
+"""Building modules from open_clip's model configurations, without network and without trained weights."""
 
 import json
 import re
@@ -31,10 +31,10 @@ _UNUSABLE = "this open_clip model cannot be used: {}; use one such as ViT-B-32-q
 
 
 def check_architecture(architecture: Mapping[str, Any]) -> None:
-    """Refuse what no tower here can run, and what would have to be downloaded.
+    """Refuse configurations that no tower here can run, or that would have to be downloaded.
 
     Raises:
-        InputError: `architecture` is not a configuration of open_clip that can be used.
+        InputError: `architecture` is not a usable configuration of open_clip.
     """
     vision, text = architecture.get("vision_cfg"), architecture.get("text_cfg")
     if not isinstance(vision, dict) or not isinstance(text, dict) or "embed_dim" not in architecture:
@@ -56,7 +56,7 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
 
 
 def is_clips_own(architecture: Mapping[str, Any]) -> bool:
-    """Whether a configuration is one of CLIP's own two towers, of which OpenAI's weights are one example."""
+    """Whether a configuration is one of CLIP's own two towers, such as those of OpenAI's weights."""
     vision, text = architecture["vision_cfg"], architecture["text_cfg"]
     return (
         isinstance(vision.get("layers"), int)
@@ -68,7 +68,7 @@ def is_clips_own(architecture: Mapping[str, Any]) -> bool:
 
 
 def build_clip(architecture: Mapping[str, Any], text_config: Mapping[str, Any] | None = None) -> OpenClip:
-    """open_clip's model of a configuration, at its resolution, with random weights; CoCa's without the decoder.
+    """Build open_clip's model of a configuration, at its resolution, with random weights; CoCa without the decoder.
 
     Args:
         architecture: open_clip's model configuration: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`, ...
@@ -104,7 +104,7 @@ def build_clip(architecture: Mapping[str, Any], text_config: Mapping[str, Any] |
 
 
 def image_tower(clip: OpenClip) -> ImageTower:
-    """What runs the image tower of an open_clip model."""
+    """The class that runs the image tower of an open_clip model."""
     visual = clip.visual
     if isinstance(visual, TimmModel):
         return TimmImageTower(visual)
@@ -114,7 +114,7 @@ def image_tower(clip: OpenClip) -> ImageTower:
 
 
 def text_tower(clip: OpenClip, tokenizer: Tokenizer) -> TextTower:
-    """What runs the text tower of an open_clip model, which is a module of its own in some of its classes."""
+    """The class that runs the text tower of an open_clip model, which is a separate module in some of its classes."""
     text = getattr(clip, "text", clip)
     if isinstance(text, HFTextEncoder):
         return HuggingFaceTextTower(text)

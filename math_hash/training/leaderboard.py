@@ -185,8 +185,8 @@ def _plot(path: Path, finished: dict[tuple[int, str], list[dict[str, Any]]]) -> 
             axis.errorbar(bits, means, spread, marker="o", ms=4, lw=1.4, capsize=2, label=method, color=colors(place))
         floor = next(iter(finished.values()))[0]["floor"]
         axis.axhline(floor, color="gray", ls="--", lw=1)
-        beside = axis.get_yaxis_transform()  # x as a fraction of the axis, y as a value
-        axis.text(0.99, floor, "chance level", transform=beside, color="gray", va="bottom", ha="right", fontsize=8)
+        along = axis.get_yaxis_transform()  # x as a fraction of the axis, y as a value
+        axis.text(0.99, floor, "chance level", transform=along, color="gray", va="bottom", ha="right", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted({bits for bits, _ in finished}), sorted({bits for bits, _ in finished}))
         axis.set(title=direction, xlabel="bits")
