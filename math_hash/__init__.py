@@ -1,5 +1,7 @@
 """math_hash: deep cross-modal hashing on CLIP.
 
+In short:
+
     import math_hash
 
     run = math_hash.train(dataset="demo", k_bits=16)
