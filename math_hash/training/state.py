@@ -90,6 +90,11 @@ class Training:
 
 
 def prepare_training(config: Config, accelerator: Accelerator, data: Data, model: HashModel, run: Run) -> Training:
+    """Make step, banks and optimizers, let the method prepare itself, and restore what a resumed run had reached.
+
+    Raises:
+        InputError: the checkpoint of a run to resume is damaged or belongs to another model.
+    """
     labels = torch.from_numpy(data.folder.labels[data.split.train]).to(accelerator.device)
     if type(model.head).prepare is not Method.prepare:
         model.to(accelerator.device)
@@ -125,4 +130,5 @@ def training_vectors(config: Config, accelerator: Accelerator, data: Data, model
 
 
 def shows_progress(accelerator: Accelerator) -> bool:
+    """Whether this process draws progress bars: the main one, on a terminal."""
     return accelerator.is_main_process and os.isatty(2)

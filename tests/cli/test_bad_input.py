@@ -154,6 +154,7 @@ def test_a_damaged_record_of_a_run_is_one_line(capsys, tiny_flags, tmp_path):
     refused(capsys, again, r"results\.json: not readable as JSON")
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_saving_leaves_the_last_checkpoint_intact(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "3"]
     assert main_py(arguments) == 0
@@ -176,6 +177,7 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint_intact(tiny_flags, 
     assert len(metrics(folder)) == 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one_intact(tmp_path):
     code = """
 import resource, signal, sys, torch

@@ -131,6 +131,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_and_in_two_processes_it_is_byte_equal(frozen, tmp_path, monkeypatch):
     from math_hash.training import feature_cache
 

@@ -21,10 +21,18 @@ from math_hash.data import read_dataset, split_rows
 from math_hash.evaluation import mean_average_precision
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
 @pytest.fixture
-def trained(tiny_flags) -> Path:
-    assert main_py(["--is-train", *tiny_flags]) == 0
-    return run_folder(tiny_flags)
+def trained(folder, tiny_flags) -> Path:
+    """The folder of a run, which is trained when it is first asked for."""
+    run = folder / "run"
+    if not run.exists():
+        assert main_py(["--is-train", *tiny_flags, "--save-dir", str(run)]) == 0
+    return run
 
 
 def test_a_run_writes_all_promised_files(trained, tiny_flags, tiny_dataset, capsys):
@@ -67,6 +75,7 @@ def test_evaluating_a_run_repeats_its_results(trained, tiny_flags, tmp_path):
         assert (value == exported(tmp_path / "again")[name]).all()
 
 
+@pytest.mark.slow
 def test_training_learns_the_colors(tiny_flags):
     assert main_py(["--is-train", *tiny_flags, "--epochs", "12", "--clip-lr", "0.001", "--select-on", "test"]) == 0
     results = json.loads((run_folder(tiny_flags) / "results.json").read_text())
@@ -75,6 +84,7 @@ def test_training_learns_the_colors(tiny_flags):
     assert results["mAP"]["image->text"] > results["floor"] + 0.15
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_with_any_number_of_workers(tiny_flags, tmp_path):
     other = [*tiny_flags, "--save-dir", str(tmp_path / "other"), "--num-workers", "2"]
     for flags in (tiny_flags, other):
@@ -97,6 +107,7 @@ def test_training_starts_from_a_trained_model(trained, tiny_flags, tmp_path):
     assert metrics(tmp_path / "more")[0]["loss"] < metrics(trained)[0]["loss"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_codes(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "4", "--num-workers", "1"]
     assert main_py(arguments) == 0
@@ -134,6 +145,7 @@ main_py()
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_and_resumed_reaches_its_end(tiny_flags, tmp_path):
     arguments = ["--is-train", *tiny_flags, "--epochs", "6"]
     assert main_py(arguments) == 0
@@ -157,6 +169,7 @@ def test_a_run_killed_at_random_moments_and_resumed_reaches_its_end(tiny_flags, 
         assert value.tobytes() == exported(folder)[name].tobytes(), name
 
 
+@pytest.mark.slow
 def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tiny_dataset, tmp_path):
     data, model = read_dataset(tiny_dataset), math_hash.load_model(trained)
     continuous = {
@@ -178,6 +191,7 @@ def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tiny_d
                 assert ((one[name] == two[name]) | ~decided).all(), name
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_and_is_evaluated_in_full_precision(tiny_flags):
     launch(1, ["--is-train", *tiny_flags, "--precision", "bf16"])
     folder = run_folder(tiny_flags)

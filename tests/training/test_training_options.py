@@ -45,10 +45,12 @@ def equal_in_double_precision(tiny_flags, tmp_path, option):
         )
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_does_not_change_the_losses(tiny_flags, tmp_path):
     equal_in_double_precision(tiny_flags, tmp_path, "--gradient-checkpointing")
 
 
+@pytest.mark.slow
 def test_cached_pictures_are_decoded_once_and_change_nothing(tiny_flags, tmp_path, monkeypatch):
     plain = trained(tiny_flags, tmp_path / "plain")
     cache = ["--image-cache", "1", "--cache-dir", str(tmp_path / "cache")]
@@ -66,6 +68,7 @@ def test_cached_pictures_are_decoded_once_and_change_nothing(tiny_flags, tmp_pat
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_a_bounded_cache_keeps_the_first_rows(tiny_flags, tmp_path, monkeypatch, capsys):
     side = 32 * 32 * 3 * 2  # both forms of a picture
     cache = ["--image-cache", str(20.5 * side / 1e9), "--cache-dir", str(tmp_path / "cache")]
@@ -93,6 +96,7 @@ def test_padding_of_a_whole_batch_is_left_out_if_it_changes_nothing(tiny_flags, 
         assert torch.allclose(model.hash_text(batch["text"]), model.hash_text(ids), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_do_not_change_the_losses(tiny_flags, tmp_path, monkeypatch, capsys):
     equal_in_double_precision(tiny_flags, tmp_path, "--compile")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
@@ -135,6 +139,7 @@ def test_validation_takes_a_sample_of_the_database(tiny_flags, tmp_path, monkeyp
     assert (first[:9] == split.val).all()
 
 
+@pytest.mark.slow
 def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(batch_size, "STEPS", 2)
     measure, needed = batch_size._needed, {}
