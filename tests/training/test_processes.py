@@ -133,6 +133,7 @@ accelerator.end_training()  # a process group that is alive at exit may abort th
 """
 
 
+@pytest.mark.slow
 def test_gathering_joins_the_shares_with_their_gradients(tmp_path):
     (tmp_path / "gather.py").write_text(GATHER)
     for processes in (2, 3):
