@@ -56,7 +56,7 @@ def _curves(evaluations: list[Evaluation], x: str, y: str, x_label: str, y_label
             means = evaluation.record["directions"][direction]
             axis.plot(means[x], means[y], marker=".", label=_label(evaluation))
         if "precision" in y:
-            axis.axhline(_relevant_share(evaluations[0], direction), color="grey", linestyle=":", label="random codes")
+            axis.axhline(_relevant_share(evaluations[0], direction), color="grey", linestyle=":", label="chance level")
         axis.set(title=direction, xlabel=x_label, xscale="log" if log else "linear")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(y_label)
@@ -82,7 +82,7 @@ def _against_bits(evaluations: list[Evaluation]) -> Figure:
             bits = sorted(runs)
             means, errors = zip(*(mean_and_deviation(runs[k]) for k in bits), strict=True)
             axis.errorbar(bits, means, yerr=errors, marker="o", capsize=3, label=f"{method}, {protocol}")
-        axis.axhline(evaluations[0].record["floor"], color="grey", linestyle=":", label="random codes")
+        axis.axhline(evaluations[0].record["floor"], color="grey", linestyle=":", label="chance level")
         axis.set(
             title=direction, xlabel="bits", xticks=sorted({record["k_bits"] for rs in lines.values() for record in rs})
         )

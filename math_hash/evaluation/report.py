@@ -18,12 +18,12 @@ from math_hash.files import write_bytes, write_text
 
 
 def table(evaluations: list[Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mAP in four directions, chance level and normalised scores, one row per export.
+    """Header and rows: mAP in four directions, chance level and normalized scores, one row per export.
 
     Exports of one method, dataset and length count as seeds of one model: a row of their means and deviations follows
     all others.
     """
-    header = ["model", "bits", *DIRECTIONS, "random codes", "normalised i->t", "normalised t->i"]
+    header = ["model", "bits", *DIRECTIONS, "chance level", "normalized i->t", "normalized t->i"]
     rows: list[list[str]] = []
     seeds: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for evaluation in evaluations:
