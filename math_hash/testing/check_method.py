@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from math_hash.cli import main_py
-from math_hash.data import read_dataset, split_rows
+from math_hash.data import open_image, read_dataset, split_rows
 from math_hash.encoders import Features
 from math_hash.methods import Method, Needs, complete_options, name_of
 from math_hash.models.load import load_model
@@ -151,9 +151,8 @@ def _check_model(run: Path, dataset: Path) -> None:
     """A saved model can be opened and encodes each modality alone."""
     data, rows = read_dataset(dataset), split_rows(60, 10, 40, 9).query
     model, again = load_model(run), load_model(run)
-    pictures, texts = [data.image_path(row) for row in rows], [data.captions[row] for row in rows]
-    assert all(isinstance(picture, Path) for picture in pictures)
-    images = model.encode_image(pictures, output="continuous")  # type: ignore[arg-type]
+    texts = [data.captions[row] for row in rows]
+    images = model.encode_image([open_image(data.image_path(row)) for row in rows], output="continuous")
     assert images.shape == (10, BITS), f"codes of 10 images have shape {images.shape}"
     assert np.isfinite(images).all(), "a code is not finite after training"
     assert len(np.unique(images >= 0, axis=0)) > 1, "all images have the same code after training"
