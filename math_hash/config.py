@@ -57,7 +57,7 @@ class Config:
     is_train: bool = option(False, "train; without this flag, --pretrained is evaluated")
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
     method: str = option("MATH", "the hash head and its objective: a name, or package.module:Class")
-    method_options: dict[str, Any] = option({}, "the method's own options: name -> value")
+    method_options: dict[str, Any] = option({}, "the method's own options: name -> value", flag="--set")
     preset: str = option(
         "ours", "defaults tuned on held-out rows, or the settings of the method's authors", ("ours", "authors")
     )

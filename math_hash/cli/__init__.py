@@ -5,8 +5,10 @@ import, so only `run` imports modules that need it.
 """
 
 import argparse
+import atexit
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 from math_hash.cli import (
     benchmark,
@@ -33,6 +35,7 @@ def main_py(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("main.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     flags = vars(parser.parse_args(arguments))
+    _leave_processes_at_exit()
     return exit_code(lambda: _train_or_evaluate(flags))
 
 
@@ -56,4 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_command(commands)
     flags = vars(parser.parse_args(arguments))
     handler = flags.pop("handler")
+    _leave_processes_at_exit()
     return exit_code(lambda: handler(flags))
+
+
+@cache
+def _leave_processes_at_exit() -> None:
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    """Leave the group of processes that a launcher started; one that is alive at exit may abort the interpreter."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -61,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) ->
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field) -> None:
-    default = "" if item.default in ("", None, False, True) else f" (default: {item.default})"
+    default = "" if item.default in ("", None) or item.type is bool else f" (default: {item.default})"
     if get_origin(item.type) is list:
         default = f" (default: {' '.join(item.default_factory())})" if callable(item.default_factory) else ""
     arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
