@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from typing_extensions import Unpack
 
-from math_hash.evaluation.inputs import Array, Relevance
+from math_hash.evaluation.inputs import Array
 from math_hash.evaluation.ranking_metrics import ranking_metrics
-from math_hash.evaluation.rules import columns_at
+from math_hash.evaluation.rules import Rules, columns_at
 
 
 def precision_at(
@@ -16,11 +17,7 @@ def precision_at(
     database_labels: Array,
     *,
     at: int | Sequence[int],
-    k_bits: int | None = None,
-    ties: str = "index",
-    no_relevant: str = "zero",
-    min_shared: int = 1,
-    relevance: Relevance | None = None,
+    **rules: Unpack[Rules],
 ) -> np.ndarray:
     """Share of relevant rows among the first N rows of the ranking.
 
@@ -28,6 +25,7 @@ def precision_at(
 
     Args:
         at: cut-off rank N, or several; ranks beyond the database count as its last one.
+        **rules: `k_bits`, `ties`, `no_relevant`, `min_shared` and `relevance`, as in `average_precision`.
 
     The other arguments and the errors are those of `average_precision`.
 
@@ -42,16 +40,5 @@ def precision_at(
         [[1.0, 0.5]]
     """
     cuts, columns = columns_at(at)
-    metrics = ranking_metrics(
-        query_codes,
-        database_codes,
-        query_labels,
-        database_labels,
-        k_bits=k_bits,
-        at=cuts,
-        ties=ties,
-        no_relevant=no_relevant,
-        min_shared=min_shared,
-        relevance=relevance,
-    )
+    metrics = ranking_metrics(query_codes, database_codes, query_labels, database_labels, at=cuts, **rules)
     return metrics.precision[:, columns]

@@ -13,11 +13,13 @@ over queries leave out), or an error ("error").
 """
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.evaluation import kernels
+from math_hash.evaluation.inputs import Relevance
 
 TIES = {
     "index": kernels.INDEX,
@@ -28,6 +30,16 @@ TIES = {
 NORMALIZERS = {"lineage": kernels.LINEAGE, "hits": kernels.HITS, "min": kernels.MIN}
 NO_RELEVANT = ("zero", "skip", "error")
 CUTS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Rules(TypedDict, total=False):
+    """The keywords that all metrics with cut-off ranks share; their meaning is that of `average_precision`."""
+
+    k_bits: int | None
+    ties: str
+    no_relevant: str
+    min_shared: int
+    relevance: Relevance | None
 
 
 def require_rules(normalizer: str, ties: str, no_relevant: str) -> None:
