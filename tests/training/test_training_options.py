@@ -104,10 +104,10 @@ def test_padding_of_a_whole_batch_is_left_out_if_it_changes_nothing(tiny_flags, 
 
 @pytest.mark.slow
 def test_compiled_blocks_do_not_change_the_losses(tiny_flags, tmp_path):
-    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
         equal_in_double_precision(tiny_flags, tmp_path, "--compile")
         return
-    # without vector instructions, PyTorch's code for doubles is not valid C++: the first step, up to rounding
+    # for other instruction sets, PyTorch's code for doubles is not valid C++: the first step, up to rounding
     (plain, *_), (compiled, *_) = with_and_without(tiny_flags, tmp_path, "--compile", double=False)
     assert compiled["terms"] == pytest.approx(plain["terms"], rel=1e-5)
     for name, gradient in plain["gradients"].items():
