@@ -129,7 +129,7 @@ def seconds_per_step(name: str, inputs: dict[str, Tensor], labels: Tensor, argum
     if name == "compiled":
         compile_blocks(model)
     model.to(DEVICE)
-    whole = TrainingStep(model, CodeBank(("image", "text", "label"), labels, k, 0)).to(DEVICE)
+    whole = TrainingStep(model, CodeBank(dict.fromkeys(("image", "text", "label"), k), labels, 0)).to(DEVICE)
     params = [p for p in model.parameters() if p.requires_grad]
     update = (PlainBertAdam if is_plain else BertAdam)(params, 1e-6, 1000)
     positions = torch.arange(arguments.batch_size, device=DEVICE)

@@ -10,10 +10,29 @@ from math_hash.encoders.features import Features
 from math_hash.errors import InputError
 
 
-def hash_head(width: int, k_bits: int, hidden: int) -> nn.Sequential:
-    """Two layers from a vector (b, width) of any scale to codes (b, k) in (-1, 1)."""
-    layers = nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, k_bits), nn.Tanh()
-    return nn.Sequential(*layers)
+def hash_head(width: int, k_bits: int, hidden: int, dropout: float = 0.0) -> nn.Sequential:
+    """From a vector (b, width) to codes (b, k) in (-1, 1).
+
+    With a hidden layer: layer norm, so that vectors may have any scale, linear, ReLU, dropout, linear, tanh. With
+    `hidden` 0, as in the releases on CLIP's pooled vectors: linear, dropout, tanh.
+
+    Raises:
+        InputError: `hidden` is negative, or the dropout is outside [0, 1).
+    """
+    if not 0 <= dropout < 1:
+        raise InputError(f"--dropout: {dropout} is outside [0, 1)")
+    if hidden < 0:
+        raise InputError(f"option hidden: {hidden} is below 0")
+    drop = [nn.Dropout(dropout)] if dropout else []
+    if not hidden:
+        return nn.Sequential(nn.Linear(width, k_bits), *drop, nn.Tanh())
+    hidden_layer = nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU()
+    return nn.Sequential(*hidden_layer, *drop, nn.Linear(hidden, k_bits), nn.Tanh())
+
+
+def epoch_generator(epoch: int) -> torch.Generator:
+    """A source of random draws for objectives: the same in all processes, and again when an epoch is repeated."""
+    return torch.Generator().manual_seed(epoch)
 
 
 class GlobalHead(nn.Module):

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from math_hash.methods.layers import hash_head
-from math_hash.methods.method import Codes, PooledMethod, consensus
+from math_hash.methods.method import Codes, EpochBinary
 from math_hash.methods.objectives import cosine, quantization
 
 
-class MESDCH(PooledMethod):
+class MESDCH(EpochBinary):
     """The objective, on a two-layer head per modality and one on the labels.
 
     Args:
@@ -55,7 +55,7 @@ class MESDCH(PooledMethod):
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         C = cosine(bank_labels, bank_labels[rows])  # (n, b)
-        B = consensus(bank, rows)
+        B = bank["binary"][rows]
         terms = {}
         for name, h in outputs.items():
             terms[f"{name} own"] = self.own * positive_divergence(C, cosine(bank[name], h))

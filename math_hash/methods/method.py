@@ -68,9 +68,9 @@ class Method(nn.Module, ABC):
         """Continuous codes (b, k) in (-1, 1) of texts alone."""
 
     @property
-    def banks(self) -> tuple[str, ...]:
-        """Names of its code banks, (n_train, k) each, among them "image" and "text", which rank the bits."""
-        return self.streams
+    def banks(self) -> dict[str, int]:
+        """Its code banks, (n_train, width) each: name -> width; "image" and "text" have k and rank the bits."""
+        return dict.fromkeys(self.streams, self.k_bits)
 
     def outputs(self, features: StreamFeatures, labels: Tensor) -> Any:
         """Everything that the objective needs from this process's rows of a training batch.
@@ -95,7 +95,8 @@ class Method(nn.Module, ABC):
 
         Args:
             outputs: the gathered result of `outputs`.
-            bank: bank -> (n, k), the latest codes of the training rows, including the batch's; constant.
+            bank: bank -> (n, k), the latest codes of the training rows, including the batch's; no gradient. A method
+                may write here what depends on earlier codes, in place; all processes do the same.
             bank_labels: 0/1 (n, c).
             rows: int64 (b,), positions of the batch's rows in the bank.
         """
@@ -108,8 +109,13 @@ class Method(nn.Module, ABC):
         constructor.
         """
 
-    def on_epoch(self, epoch: int, epochs: int) -> None:
-        """Called at the start of each epoch, from 1 to `epochs`."""
+    def on_epoch(self, epoch: int, epochs: int, bank: Codes) -> None:
+        """Called at the start of each epoch, from 1 to `epochs`.
+
+        Args:
+            epoch, epochs: number of this epoch, from 1, and of all.
+            bank: bank -> (n, k), which the method may change in place; random normal before the first epoch.
+        """
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Parameters with other settings than the rest, as `torch.optim`'s parameter groups.
@@ -126,20 +132,22 @@ class Method(nn.Module, ABC):
 
 
 class PooledMethod(Method):
-    """A two-layer head per modality on the pooled vectors, as the CNN-era methods have; its outputs are the codes.
+    """A head per modality on the pooled vectors; its outputs are the codes.
 
     A subclass implements `loss_terms`. Its `outputs` are stream -> (b, k), for the streams in this turn.
 
     Args:
         width: d, of the encoder's features.
         k_bits: k.
-        hidden: width of the hidden layer.
+        hidden: width of the hidden layer, as methods of the CNN era have it here; 0 for one linear layer, as the
+            releases on CLIP have it.
+        dropout: probability of dropout before the last activation (without a hidden layer) or after the hidden layer.
     """
 
-    def __init__(self, width: int, k_bits: int, *, hidden: int = 2048):
+    def __init__(self, width: int, k_bits: int, *, hidden: int = 2048, dropout: float = 0.0):
         super().__init__()
         self.k_bits = k_bits
-        self.heads = nn.ModuleDict({name: hash_head(width, k_bits, hidden) for name in ("image", "text")})
+        self.heads = nn.ModuleDict({name: hash_head(width, k_bits, hidden, dropout) for name in ("image", "text")})
 
     def hash_image(self, image: Features) -> Tensor:
         return self.heads["image"](image.pooled)
@@ -157,6 +165,28 @@ class PooledMethod(Method):
 def consensus(bank: Codes, rows: Tensor) -> Tensor:
     """B: the sign of the sum of some rows' latest codes over all banks, -1/+1 (b, k)."""
     return sign(torch.stack([codes[rows] for codes in bank.values()]).sum(dim=0))
+
+
+class EpochBinary(PooledMethod):
+    """A `PooledMethod` with a bank "binary": B = sign(sum of the streams' banks), renewed once per epoch."""
+
+    @property
+    def banks(self) -> dict[str, int]:
+        return super().banks | {"binary": self.k_bits}
+
+    def on_epoch(self, epoch: int, epochs: int, bank: Codes) -> None:
+        renew_binary(bank, self.streams)
+
+
+def renew_binary(bank: Codes, streams: tuple[str, ...]) -> None:
+    """Set the bank "binary" to the sign of the sum of these streams' banks."""
+    bank["binary"].copy_(sign(torch.stack([bank[name] for name in streams]).sum(dim=0)))
+
+
+def code_pairs(codes: Codes) -> dict[str, tuple[Tensor, Tensor]]:
+    """The pairs of codes (b, k) that a batch's objective compares: within the image and the text, and across."""
+    image, text = codes["image"], codes["text"]
+    return {"image": (image, image), "text": (text, text), "cross": (image, text)}
 
 
 def other(stream: str) -> str:

@@ -6,8 +6,8 @@ refers to; the tokens of each concept are averaged, a transformer mixes the k co
 per bit hashes them. The objective has likelihoods within (token level) and between the modalities, quantization,
 contrastive alignment of vectors and of concept tokens, and distillation between the two heads in both directions.
 
-It is the predecessor of MATH, with which it shares the global head and the positions. Departure: the pairwise
-likelihoods are means over pairs, as in MATH, with MITH's released weights relative to each other.
+It is the predecessor of MATH, with which it shares the global head and the positions. Heads, terms and weights are
+those of the release.
 """
 
 from typing import Literal, NamedTuple
@@ -34,7 +34,7 @@ from math_hash.methods.objectives import (
 
 
 class Outputs(NamedTuple):
-    """One modality's refined vectors (b, d), codes of both heads (b, k), and concept tokens (b, k, d)."""
+    """One modality's refined vectors (b, d), codes of both heads (b, k), and k unit concept vectors (b, k, d)."""
 
     refined: Tensor
     h_global: Tensor
@@ -59,6 +59,7 @@ class MITH(Method):
         intra, inter, quan, contrast, concept_contrast, distill, teacher: weights of the terms; `concept_contrast` is
             relative to `contrast`; `teacher` is the weight of distillation into the global head relative to that into
             the local one.
+        global_share: share of the global codes, beside the local ones, in the sum whose sign is B.
         temperature: of both contrastive terms.
     """
 
@@ -81,16 +82,21 @@ class MITH(Method):
         concept_contrast: float = 0.01,
         distill: float = 1.0,
         teacher: float = 0.1,
+        global_share: float = 0.99,
         temperature: float = 0.07,
     ):
         super().__init__()
         self.k_bits = k_bits
         self.weights = (intra, inter, quan, contrast, concept_contrast, distill, teacher)
-        self.temperature = temperature
+        self.global_share, self.temperature = global_share, temperature
         self.global_head = GlobalHead(width, k_bits, res_mlp_layers, activation, dropout)
         self.local_heads = nn.ModuleDict(
             {name: ConceptHead(width, k_bits, transformer_layers, top_concepts) for name in self.streams}
         )
+
+    @property
+    def banks(self) -> dict[str, int]:
+        return super().banks | {f"{name} tokens": self.k_bits for name in self.streams}
 
     def hash_image(self, image: Features) -> Tensor:
         return self._stream("image", image).code
@@ -102,7 +108,9 @@ class MITH(Method):
         return {name: self._stream(name, stream) for name, stream in features.items()}
 
     def bank_codes(self, outputs: dict[str, Outputs]) -> Codes:
-        return {name: stream.h_global for name, stream in outputs.items()}
+        return {name: stream.h_global for name, stream in outputs.items()} | {
+            f"{name} tokens": stream.h_local for name, stream in outputs.items()
+        }
 
     def loss_terms(
         self, outputs: dict[str, Outputs], bank: Codes, bank_labels: Tensor, rows: Tensor
@@ -110,10 +118,11 @@ class MITH(Method):
         intra, inter, quan, contrast, concept_contrast, distill, teacher = self.weights
         S = shared_label(bank_labels, bank_labels[rows])  # (n, b)
         image, text = outputs["image"], outputs["text"]
-        B = sign(image.h_global.detach() + text.h_global.detach())
+        share, likelihood = self.global_share, pairwise_likelihood
+        B = sign(total(share * m.h_global.detach() + (1 - share) * m.h_local.detach() for m in outputs.values()))
         return {
-            "intra": intra * total(pairwise_likelihood(bank[m], outputs[m].h_local, S) for m in self.streams),
-            "inter": inter * total(pairwise_likelihood(bank[other(m)], outputs[m].h_global, S) for m in self.streams),
+            "intra": intra * total(likelihood(bank[f"{m} tokens"], outputs[m].h_local, S) for m in self.streams),
+            "inter": inter * total(likelihood(bank[other(m)], outputs[m].h_global, S) for m in self.streams),
             "quan": quan * total(quantization(m.code, B) for m in outputs.values()),
             "contrast": contrast * info_nce(image.refined, text.refined, self.temperature),
             "concepts": contrast * concept_contrast * concept_info_nce(image.concepts, text.concepts, self.temperature),
@@ -126,7 +135,8 @@ class MITH(Method):
 
     def _stream(self, name: str, features: Features) -> Outputs:
         refined, h_global = self.global_head(features.pooled)
-        spoken = self.global_head(features.tokens)[1]  # (b, length, k)
+        with torch.no_grad():
+            spoken = self.global_head(features.tokens)[1]  # (b, length, k)
         h_local, concepts = self.local_heads[name](features.tokens, spoken, features.content_mask())
         return Outputs(refined, h_global, h_local, concepts)
 
@@ -140,9 +150,10 @@ class ConceptHead(nn.Module):
         self.transformer = Transformer(width, layers, heads=max(width // 64, 1), act_layer=QuickGELU)
         self.weight = nn.Parameter(torch.randn(k_bits, width) / width**0.5)
         self.bias = nn.Parameter(torch.zeros(k_bits))
+        self.contrast = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, spoken: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
-        """h_local (b, k) and the concept tokens (b, k, d).
+        """h_local (b, k) and the unit concept vectors (b, k, d) for the contrast.
 
         Args:
             tokens: (b, length, d).
@@ -151,25 +162,26 @@ class ConceptHead(nn.Module):
         """
         concepts = concept_weights(spoken, content, self.top_concepts) @ tokens
         states, _ = run_blocks(self.transformer, concepts + positions(concepts.shape[1], concepts.shape[2], concepts))
-        return torch.tanh((states * self.weight).sum(dim=-1) + self.bias), concepts
+        h_local = torch.tanh((states * self.weight).sum(dim=-1) + self.bias)
+        return h_local, F.normalize(self.contrast(states), dim=-1)
 
 
 def concept_info_nce(concepts: Tensor, others: Tensor, temperature: float = 0.07) -> Tensor:
-    """Mean over the k concepts of the symmetric InfoNCE among a batch's tokens of that concept, (b, k, d) each."""
-    logits = torch.einsum("ikd,jkd->kij", F.normalize(concepts, dim=-1), F.normalize(others, dim=-1)) / temperature
-    own = logits.diagonal(dim1=1, dim2=2)  # (k, b)
+    """Symmetric InfoNCE among a pair's k concepts, unit vectors (b, k, d) each; mean over pairs and concepts."""
+    logits = concepts @ others.transpose(1, 2) / temperature  # (b, k, k)
+    own = logits.diagonal(dim1=1, dim2=2)
     return (0.5 * (logits.logsumexp(dim=2) + logits.logsumexp(dim=1)) - own).mean()
 
 
 def concept_weights(spoken: Tensor, content: Tensor | None, top_concepts: int) -> Tensor:
-    """The weight of each token for each concept, (b, k, length); each row sums to 1.
+    """The weight of each token for each concept, (b, k, length).
 
-    A softmax over the tokens whose `top_concepts` strongest concepts include this one or, if there are none, over all
-    tokens that count.
+    A softmax over the tokens that count and whose positive scores among the `top_concepts` greatest (or equal to the
+    last of them) include this concept; 0 for a concept without tokens.
     """
-    chosen = torch.zeros_like(spoken, dtype=torch.bool)
-    chosen.scatter_(-1, spoken.topk(top_concepts, dim=-1).indices, True)
-    counts = torch.ones_like(chosen) if content is None else content[..., None].expand_as(chosen)
-    chosen &= counts
-    chosen = torch.where(chosen.any(dim=1, keepdim=True), chosen, counts)
-    return F.softmax(spoken.float().masked_fill(~chosen, float("-inf")), dim=1).to(spoken.dtype).transpose(1, 2)
+    least = spoken.topk(top_concepts, dim=-1).values[..., -1:]
+    chosen = (spoken >= least) & (spoken > 0)
+    if content is not None:
+        chosen &= content[..., None]
+    weights = F.softmax(spoken.float().masked_fill(~chosen, float("-inf")), dim=1)
+    return weights.masked_fill(~chosen, 0).to(spoken.dtype).transpose(1, 2)

@@ -2,7 +2,7 @@
 
 Zou et al., "Multi-label semantics preserving based deep cross-modal hashing", Signal Processing: Image Communication
 93, 2021. The target for the cosine of two codes is the Jaccard index of their rows' label sets; a memory bank holds the
-latest codes, and image and text are updated in turn.
+latest codes, image and text are updated in turn, and the binary codes B are renewed once per epoch.
 
 As released, the target is 2 J, which a cosine reaches only up to J = 1/2; `centered` makes it 2 J - 1, the range of a
 cosine. Departures from the release: a CLIP with a two-layer head per modality; terms are means over pairs and bits.
@@ -10,11 +10,11 @@ cosine. Departures from the release: a CLIP with a two-layer head per modality; 
 
 from torch import Tensor
 
-from math_hash.methods.method import Codes, PooledMethod, consensus, other
+from math_hash.methods.method import Codes, EpochBinary, other
 from math_hash.methods.objectives import cosine, jaccard, quantization
 
 
-class MLSPH(PooledMethod):
+class MLSPH(EpochBinary):
     """The objective, on a two-layer head per modality.
 
     Args:
@@ -43,7 +43,7 @@ class MLSPH(PooledMethod):
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         T = 2 * jaccard(bank_labels, bank_labels[rows]) - float(self.centered)  # (n, b)
-        B = consensus(bank, rows)
+        B = bank["binary"][rows]
         terms = {}
         for name, h in outputs.items():
             terms[f"{name} inter"] = self.scale * (T - cosine(bank[other(name)], h)).square().mean()

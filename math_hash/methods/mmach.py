@@ -1,14 +1,15 @@
 """MMACH: multi-label modality enhanced attention based self-supervised deep cross-modal hashing.
 
 Zou et al., "Multi-label modality enhanced attention based self-supervised deep cross-modal hashing", Knowledge-Based
-Systems 239, 2022. Only its preprocessing was released, so this is an implementation from the paper's description. Label
-features, enhanced by attention over image and text features (the fusion that MATH also has), are hashed and supervise
-the other two modalities; a multi-label triplet loss orders the items of the other modality by the number of labels that
-they share with an anchor.
+Systems 239, 2022. Label features, enhanced by attention over image and text features (the fusion that MATH also has),
+are hashed and supervise the other two modalities; a multi-label triplet loss orders the items of the other modality by
+the number of labels that they share with an anchor.
 
-Choices where the description leaves details open: the labels' feature is their names, encoded as a text; distances in
-the triplet loss are soft Hamming distances divided by k, and its margin is `margin` times the difference in shared
-labels over the anchor's own number of labels; all terms are means, with the weights below.
+Neither code nor formulas were ever released, only preprocessing: this is a reconstruction from the paper's description.
+Our choices: the labels' feature is their names, encoded as a text; the label codes learn by the pairwise likelihood,
+and supervise the others by it; distances in the triplet loss are soft Hamming distances divided by k, and its margin is
+`margin` times the difference in shared labels over the anchor's own number of labels; B is the sign of the sum of all
+banks; all terms are means, with the weights below; the heads have two layers.
 """
 
 import torch
@@ -17,12 +18,10 @@ from torch import Tensor
 from math_hash.data import Needs
 from math_hash.methods.layers import fuse_with_batch, hash_head
 from math_hash.methods.method import Codes, PooledMethod, StreamFeatures, consensus, other
-from math_hash.methods.objectives import (
-    pairwise_likelihood,
-    quantization,
-    shared_label,
-    total,
-)
+from math_hash.methods.objectives import pairwise_likelihood, quantization, shared_label, total
+from math_hash.methods.recompute import recomputed
+
+ANCHORS = 8  # anchors at a time in the triplet loss, whose b x b x b values are never held at once
 
 
 class MMACH(PooledMethod):
@@ -89,7 +88,13 @@ def multi_label_triplet(anchors: Tensor, items: Tensor, labels: Tensor, margin: 
     d = (k - anchors @ items.T) / (2 * k)
     r = labels.float() @ labels.float().T
     share = r / r.diagonal().clamp(min=1)[:, None]
-    gap = share[:, :, None] - share[:, None, :]  # (b, b, b): how much more j shares than l
-    losses = torch.relu(d[:, :, None] - d[:, None, :] + margin * gap)
-    valid = gap > 0
-    return (losses * valid).sum() / valid.sum().clamp(min=1)
+    sums = [_triplet_losses(*part, margin) for part in zip(d.split(ANCHORS), share.split(ANCHORS), strict=True)]
+    valid = total((part[:, :, None] > part[:, None]).sum() for part in share.split(ANCHORS))
+    return total(sums) / valid.clamp(min=1)
+
+
+@recomputed
+def _triplet_losses(d: Tensor, share: Tensor, margin: float) -> Tensor:
+    """The sum over the triplets of a few anchors, (a, b) each."""
+    gap = share[:, :, None] - share[:, None, :]  # (a, b, b): how much more j shares than l
+    return (torch.relu(d[:, :, None] - d[:, None, :] + margin * gap) * (gap > 0)).sum()

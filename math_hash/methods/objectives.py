@@ -48,23 +48,36 @@ def cosine(vectors: Tensor, others: Tensor) -> Tensor:
 
 
 @recomputed
-def pairwise_likelihood(bank: Tensor, codes: Tensor, similarity: Tensor, scale: float = 1.0) -> Tensor:
-    """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T / scale) / 2.
+def pairwise_likelihood(
+    bank: Tensor, codes: Tensor, similarity: Tensor, scale: float = 2.0, limit: float = 64.0
+) -> Tensor:
+    """Mean negative log-likelihood of the pairwise similarities: mean(softplus(s) - S s), s = clamp(F h^T) / scale.
 
-    The likelihood of DCMH (Jiang and Li, CVPR 2017, section 3.2), with the inner products clamped to [-64, 64] as in
-    the MITH release.
+    The likelihood of DCMH (Jiang and Li, CVPR 2017, section 3.2), with the inner products clamped as in the MITH
+    release.
 
     Args:
         bank: F, (n, k), constant.
         codes: h, (b, k).
         similarity: S, (n, b) of 0/1.
         scale: divisor of the inner products.
+        limit: the inner products are clamped to [-limit, limit].
 
     Returns:
         A scalar.
     """
-    s = 0.5 * torch.clamp(bank @ codes.T / scale, -64, 64)
+    s = torch.clamp(bank @ codes.T, -limit, limit) / scale
     return (F.softplus(s) - similarity * s).mean()
+
+
+def distances(codes: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances of rows, (n, d) and (b, d): (n, b); the gradient where two rows are equal is 0."""
+    return torch.cdist(codes, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the values where `chosen`, bool or 0/1, is 1; 0 if it is 1 nowhere."""
+    return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 
 def squared_error(codes: Tensor, target: Tensor) -> Tensor:

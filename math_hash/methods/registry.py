@@ -11,10 +11,22 @@ from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from math_hash.errors import InputError, one_line
+from math_hash.methods.dcgh import DCGH
 from math_hash.methods.dchmt import DCHMT
 from math_hash.methods.dcmh import DCMH
+from math_hash.methods.ddbh import DDBH
+from math_hash.methods.ddwsh import DDWSH
+from math_hash.methods.dimch import DIMCH
+from math_hash.methods.dgcpn import DGCPN
 from math_hash.methods.djsrh import DJSRH
+from math_hash.methods.dmsh_ln import DMsHLN
+from math_hash.methods.dnph import DNPH
+from math_hash.methods.dnph_quadratic import DNpH
+from math_hash.methods.dpbe import DPBE
+from math_hash.methods.dpsih import DPSIH
+from math_hash.methods.dscph import DScPH
 from math_hash.methods.dsph import DSPH
+from math_hash.methods.jdsh import JDSH
 from math_hash.methods.math import MATH
 from math_hash.methods.mesdch import MESDCH
 from math_hash.methods.method import Method
@@ -24,11 +36,16 @@ from math_hash.methods.mmach import MMACH
 from math_hash.methods.option_values import as_type
 from math_hash.methods.scahn import SCAHN
 from math_hash.methods.training_free import ITQ, LSH, PCA
+from math_hash.methods.twdh import TwDH
+from math_hash.methods.ucch import UCCH
 
 METHODS: dict[str, type[Method]] = {
     method.__name__: method
-    for method in (MATH, MITH, DSPH, DCHMT, MMACH, MESDCH, MLSPH, SCAHN, DCMH, DJSRH, ITQ, PCA, LSH)
-}
+    for method in (
+        MATH, MITH, DSPH, DCGH, DScPH, DNPH, DNpH, DCHMT, TwDH, DDBH, DDWSH, DPBE, DPSIH, DIMCH,
+        MMACH, MESDCH, MLSPH, SCAHN, DCMH, UCCH, DGCPN, JDSH, DJSRH, ITQ, PCA, LSH,
+    )
+} | {"DMsH-LN": DMsHLN}  # fmt: skip
 WITHOUT_LABELS = "DJSRH"  # training falls back to it if a dataset has no labels
 GROUP = "math_hash.methods"
 

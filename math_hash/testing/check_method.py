@@ -18,7 +18,7 @@ from torch import Tensor
 from math_hash.cli import main_py
 from math_hash.data import open_image, read_dataset, split_rows
 from math_hash.encoders import Features
-from math_hash.methods import Method, Needs, complete_options, name_of
+from math_hash.methods import Method, Needs, TrainingSet, complete_options, name_of
 from math_hash.models.load import load_model
 from math_hash.testing.double_precision import recorded_training
 from math_hash.testing.tiny import ON_CPU, launcher, make_tiny_dataset, write_tiny_clip
@@ -91,9 +91,11 @@ def _check_step(head: Method) -> None:
     """One step of each turn on random features."""
     rows, b = torch.arange(5) * 2, 5
     labels = (torch.rand(TRAINING_ROWS, LABELS, generator=torch.Generator().manual_seed(1)) < 0.5).to(torch.uint8)
-    names = tuple(head.banks)
-    assert {"image", "text"} <= set(names), f"banks are {names}; expected image and text among them"
-    bank = {name: torch.randn(TRAINING_ROWS, BITS) for name in names}
+    widths = head.banks
+    assert widths.get("image") == widths.get("text") == BITS, f"banks are {widths}; expected image and text of {BITS}"
+    bank = {name: torch.randn(TRAINING_ROWS, width) for name, width in widths.items()}
+    head.prepare(TrainingSet(torch.randn(TRAINING_ROWS, WIDTH), torch.randn(TRAINING_ROWS, WIDTH), labels))
+    head.on_epoch(1, 2, bank)
     for turn in head.turns:
         head.zero_grad()
         streams = _features(b, head.needs, seed=2)
@@ -101,9 +103,10 @@ def _check_step(head: Method) -> None:
             streams["label"] = Features(None, labels[rows].float())
         outputs = gather_tree(head.outputs({stream: streams[stream] for stream in turn}, labels[rows]), b)
         codes = head.bank_codes(outputs)
-        assert codes.keys() <= bank.keys(), f"bank_codes names {sorted(codes)}, but banks are {names}"
+        assert codes.keys() <= bank.keys(), f"bank_codes names {sorted(codes)}, but banks are {sorted(widths)}"
         for name, value in codes.items():
-            assert value.shape == (b, BITS), f"bank_codes of {name}: shape {tuple(value.shape)}; expected {(b, BITS)}"
+            shape = (b, widths[name])
+            assert value.shape == shape, f"bank_codes of {name}: shape {tuple(value.shape)}; expected {shape}"
             bank[name][rows] = value.detach()
         terms = head.loss_terms(outputs, bank, labels, rows)
         for name, term in terms.items():

@@ -11,6 +11,7 @@ from torch import nn
 
 from math_hash.config import Config
 from math_hash.data import Pairs, load_batches
+from math_hash.methods import TrainingSet
 from math_hash.methods.objectives import total
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.feature_cache import with_cache
@@ -38,7 +39,10 @@ def largest_batch_size(config: Config, accelerator: Accelerator, data: Data) -> 
     most = max(1, len(data.split.train) // (STEPS * processes))
     free = _free(device, processes)
     labels = torch.from_numpy(data.folder.labels[data.split.train])
-    step = TrainingStep(model, CodeBank(model.head.banks, labels, config.k_bits, config.seed)).to(device)
+    step = TrainingStep(model, CodeBank(model.head.banks, labels, config.seed)).to(device)
+    vectors = torch.randn(len(labels), model.encoder.width, device=device)
+    model.head.prepare(TrainingSet(vectors, vectors, labels.to(device)))
+    model.head.on_epoch(1, config.epochs, step.bank.codes)
 
     turns = turns_of(model, config)
     pairs = data.pairs(model)  # made once, since it tokenizes all texts

@@ -1,30 +1,29 @@
 """The latest codes of every training row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 
 class CodeBank(nn.Module):
-    """Named banks, float32 (n_train, k) each, drawn from a normal distribution at the start.
+    """Named banks, float32 (n_train, width) each, drawn from a normal distribution at the start.
 
     Args:
-        names: names of the banks.
+        widths: name -> width of each bank.
         labels: 0/1 (n_train, c), the rows' labels.
-        k_bits: k.
         seed: seed of the initial codes.
     """
 
     labels: Tensor
 
-    def __init__(self, names: Sequence[str], labels: Tensor, k_bits: int, seed: int):
+    def __init__(self, widths: Mapping[str, int], labels: Tensor, seed: int):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.names = tuple(names)
+        self.names = tuple(widths)
         self.register_buffer("labels", labels, persistent=False)
-        for name in self.names:
-            self.register_buffer(name, torch.randn(len(labels), k_bits, generator=generator))
+        for name, width in widths.items():
+            self.register_buffer(name, torch.randn(len(labels), width, generator=generator))
 
     @property
     def codes(self) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ def _train_epoch(training: Training, epoch: int) -> dict[str, Any]:
     config, accelerator = training.config, training.accelerator
     start = time.perf_counter()
     seed_everything(config.seed, epoch, accelerator.process_index)
-    training.model.head.on_epoch(epoch, config.epochs)
+    training.model.head.on_epoch(epoch, config.epochs, training.step_module.bank.codes)
     losses: dict[str, float] = {}
     with memory_errors(config):
         for turn in training.turns:

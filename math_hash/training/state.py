@@ -100,7 +100,7 @@ def prepare_training(config: Config, accelerator: Accelerator, data: Data, model
         model.to(accelerator.device)
         image, text = training_vectors(config, accelerator, data, model)
         model.head.prepare(TrainingSet(image.to(accelerator.device), text.to(accelerator.device), labels))
-    step = TrainingStep(model, CodeBank(model.head.banks, labels, config.k_bits, config.seed))
+    step = TrainingStep(model, CodeBank(model.head.banks, labels, config.seed))
     turns = turns_of(model, config)
     batches = -(-len(data.split.train) // config.batch_size) * len(turns)
     updates = -(-batches // config.gradient_accumulation)

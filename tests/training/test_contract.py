@@ -27,13 +27,14 @@ class Busy(PooledMethod):
 
     @property
     def banks(self):
-        return ("image", "text", "image second")
+        return super().banks | {"image second": self.k_bits}
 
     def prepare(self, training):
         calls.append(("prepare", tuple(training.image.shape), tuple(training.text.shape), tuple(training.labels.shape)))
         self.mean.copy_(training.image.mean(dim=0))
 
-    def on_epoch(self, epoch, epochs):
+    def on_epoch(self, epoch, epochs, bank):
+        assert set(bank) == set(self.banks)
         calls.append(("epoch", epoch, epochs))
 
     def parameter_groups(self):

@@ -131,7 +131,7 @@ def test_a_step_on_a_gpu_never_waits_for_it(tiny_flags, tmp_path):
     trained(tiny_flags, tmp_path / "run")
     model = read_saved(tmp_path / "run").cuda().train()
     labels = torch.randint(0, 2, (40, 4), dtype=torch.uint8)
-    step = TrainingStep(model, CodeBank(model.head.banks, labels, 12, 0).cuda()).cuda()
+    step = TrainingStep(model, CodeBank(model.head.banks, labels, 0).cuda()).cuda()
     texts = model.tokenize(["two dogs", "sky", "a much longer text", ""] * 2, 12)
     inputs = {"image": torch.randn(8, 3, 32, 32), "text": texts, "label_text": texts.flip(0), "label": labels[:8]}
     inputs, rows = to_device(inputs, torch.device("cuda")), torch.arange(8, device="cuda")
