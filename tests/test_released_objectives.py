@@ -7,8 +7,10 @@ import inspect
 
 import pytest
 import torch
-from released import objectives
-from released.fixtures import FOLDER, case_names, read_case
+from released import heads, objectives
+from released.fixtures import FOLDER, arrays, case_names, head_arrays, read_case
+
+from math_hash.training.bert_adam import BertAdam
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is absent")
 
@@ -36,6 +38,9 @@ FUNCTIONS = {
     "JDSH": objectives.jdsh,
     "UCCH": objectives.ucch,
     "DGCPN": objectives.dgcpn,
+    "CMCL": objectives.cmcl,
+    "DHaPH": objectives.dhaph,
+    "CIRH": objectives.cirh,
 }
 UNIT = {"res_img_cls", "res_txt_cls", "res_lab_cls"}
 LOOSE = {("DIMCH", "mmd"): 3e-4}  # float32 distances of near points
@@ -67,3 +72,63 @@ def test_terms_total_and_gradients_are_the_released_ones(method, name):
             expected = expected - (expected * case.x[key]).sum(dim=1, keepdim=True) * case.x[key]
         largest = float(expected.abs().max())
         assert float((gradient - expected).abs().max()) <= 1e-4 * largest, key
+
+
+HEADS = {
+    "MATH": heads.math,
+    "MITH": heads.mith,
+    "CMCL": heads.cmcl,
+    "DCHMT": heads.dchmt,
+    "DSPH": heads.dsph,
+    "TwDH": heads.twdh,
+    "DIMCH": heads.dimch,
+    "DPSIH": heads.dpsih,
+    "SCAHN": heads.scahn,
+    "MLSPH": heads.multi_scale,
+    "MESDCH": heads.multi_scale,
+    "UCCH": heads.ucch,
+    "CIRH": heads.cirh,
+}
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_heads_with_the_released_weights_give_the_released_outputs(method):
+    state, inputs, outputs, option = head_arrays(method)
+    with torch.no_grad():
+        ours = HEADS[method](state, inputs, option)
+    assert set(ours) == set(outputs)
+    for name, expected in outputs.items():
+        assert torch.allclose(ours[name], expected, atol=2e-5), (name, float((ours[name] - expected).abs().max()))
+
+
+@pytest.mark.parametrize("name", ["MITH", "DSPH", "clip"])
+def test_the_optimizer_takes_the_released_steps(name):
+    content = {
+        k.removeprefix(f"{name}/"): v for k, v in arrays("BertAdam.steps.npz").items() if k.startswith(f"{name}/")
+    }
+    option = {k.removeprefix("option/"): float(v) for k, v in content.items() if k.startswith("option/")}
+    weights = {key: torch.nn.Parameter(torch.from_numpy(content[f"input/{key}"].copy())) for key in ("weight", "bias")}
+    optimizer = BertAdam(
+        list(weights.values()), lr=option["lr"], total_steps=int(option["t_total"]),
+        warmup=option["warmup"], weight_decay=option["weight_decay"],
+    )  # fmt: skip
+    for step in range(20):
+        for key, weight in weights.items():
+            weight.grad = torch.from_numpy(content[f"input/grad_{key}"][step].copy())
+        optimizer.step()
+        for key, weight in weights.items():
+            expected = torch.from_numpy(content[f"after/{key}"][step])
+            assert torch.allclose(weight.detach(), expected, rtol=1e-5, atol=1e-7), (step, key)
+
+
+def test_nothing_that_has_a_file_is_left_out(capsys):
+    files = {path.name.split(".")[0] for path in FOLDER.glob("*.npz")} - {"BertAdam"}
+    with_objective = {path.stem for path in FOLDER.glob("*.npz") if "." not in path.stem}
+    with_head = {path.stem.removesuffix(".head") for path in FOLDER.glob("*.head.npz")}
+    assert with_objective == set(FUNCTIONS), with_objective ^ set(FUNCTIONS)
+    assert with_head == set(HEADS), with_head ^ set(HEADS)
+    assert files == set(FUNCTIONS) | set(HEADS)
+    with capsys.disabled():
+        print(
+            f"\nreleased objectives: {len(CASES)} cases of {len(FUNCTIONS)} methods, {len(HEADS)} heads, from {FOLDER}"
+        )

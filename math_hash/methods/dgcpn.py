@@ -56,7 +56,8 @@ class DGCPN(PooledMethod):
 
     def prepare(self, training: TrainingSet) -> None:
         text_share, neighbor_share = self.shares
-        W = text_share * cosine(training.text, training.text) + (1 - text_share) * cosine(training.image, training.image)
+        by_image, by_text = (cosine(features, features) for features in (training.image, training.text))
+        W = text_share * by_text + (1 - text_share) * by_image
         n = len(W)
         P = drop_smallest(W, round(self.dropped * n))
         P[torch.arange(n), W.argmax(dim=1)] = 0

@@ -111,13 +111,15 @@ class DPSIH(Method):
 class SetHead(nn.Module):
     """tanh(linear(pooled)) plus sigmoid(linear(token mixture)) for each of e mixtures, layer norm, unit length."""
 
-    def __init__(self, width: int, k_bits: int, codes: int, dropout: float):
+    def __init__(self, width: int, k_bits: int, codes: int, dropout: float, token_width: int | None = None):
         super().__init__()
+        token_width = token_width or width
+        half = token_width // 2
         self.code = hash_head(width, k_bits, 0, dropout)
         self.attention = nn.Sequential(
-            nn.Linear(width, width // 2, bias=False), nn.Tanh(), nn.Linear(width // 2, codes, bias=False)
+            nn.Linear(token_width, half, bias=False), nn.Tanh(), nn.Linear(half, codes, bias=False)
         )
-        self.residual = nn.Linear(width, k_bits)
+        self.residual = nn.Linear(token_width, k_bits)
         self.norm = nn.LayerNorm(k_bits)
 
     def forward(self, features: Features) -> Outputs:

@@ -1,6 +1,7 @@
 """Layers that several methods share."""
 
 from math import log, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +36,27 @@ def epoch_generator(epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(epoch)
 
 
-class GlobalHead(nn.Module):
-    """Residual MLP blocks x + W2 drop(act(W1 LN(x))), 4 d wide inside; a bias-free linear map to k bits; tanh.
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm whose statistics may be those of a larger batch; a batch of one row takes the running ones."""
+
+    def forward(self, input: Tensor, batch: Tensor | None = None) -> Tensor:
+        """(b, d), of which `batch` (n, d) holds the rows of all processes -> (b, d)."""
+        batch = input if batch is None else batch
+        if not self.training or len(batch) == 1:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        super().forward(batch.detach())  # renews the running statistics
+        variance, mean = torch.var_mean(batch, dim=0, unbiased=False)
+        return (input - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
+
+
+class ResidualMLP(nn.Module):
+    """Residual blocks x + W2 drop(act(W1 LN(x))), 4 d wide inside.
 
     Raises:
         InputError: the number of layers is negative, or the dropout is outside [0, 1).
     """
 
-    def __init__(self, width: int, k_bits: int, layers: int, activation: str, dropout: float):
+    def __init__(self, width: int, layers: int, activation: str, dropout: float):
         super().__init__()
         if not 0 <= dropout < 1:
             raise InputError(f"--dropout: {dropout} is outside [0, 1)")
@@ -59,13 +73,25 @@ class GlobalHead(nn.Module):
             )
             for _ in range(layers)
         )
+
+    def forward(self, pooled: Tensor) -> Any:
+        """(b, d) -> (b, d)."""
+        for block in self.blocks:
+            pooled = pooled + block(pooled)
+        return pooled
+
+
+class GlobalHead(ResidualMLP):
+    """A residual MLP; a bias-free linear map to k bits; tanh."""
+
+    def __init__(self, width: int, k_bits: int, layers: int, activation: str, dropout: float):
+        super().__init__(width, layers, activation, dropout)
         self.projection = nn.Linear(width, k_bits, bias=False)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """(b, d) -> the refined vector (b, d) and h_global (b, k)."""
-        for block in self.blocks:
-            pooled = pooled + block(pooled)
-        return pooled, torch.tanh(self.projection(pooled))
+        refined = super().forward(pooled)
+        return refined, torch.tanh(self.projection(refined))
 
 
 def positions(length: int, width: int, like: Tensor) -> Tensor:

@@ -4,14 +4,18 @@ Zou et al., "Multi-label enhancement based self-supervised deep cross-modal hash
 network hashes the multi-hot label rows and supervises image and text: for a pair of streams, the cosine C of two
 rows' labels against c = relu(cosine of their codes) under the positive-constraint Kullback-Leibler term.
 
-Departures from the release: a CLIP with a two-layer head per modality; terms are means over pairs and bits.
+Departures from the release: a CLIP with a two-layer head per modality, and for labels if `label_net` does not say
+otherwise.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from math_hash.methods.layers import hash_head
 from math_hash.methods.method import Codes, EpochBinary
+from math_hash.methods.multi_scale import LABEL_POOLS, MultiScaleHead
 from math_hash.methods.objectives import cosine, quantization
 
 
@@ -22,6 +26,7 @@ class MESDCH(EpochBinary):
         width: d, of the encoder's features.
         k_bits: k.
         num_labels: c.
+        label_net: "layers", a head like the images', or "multi-scale", the released network on label rows.
         own, quan: weights of the term within a stream and of quantization.
         label_image, label_text, modality_label: weights of the label stream's terms against the image and the text
             bank, and of an image's or text's term against the label bank.
@@ -37,6 +42,7 @@ class MESDCH(EpochBinary):
         k_bits: int,
         num_labels: int,
         *,
+        label_net: Literal["layers", "multi-scale"] = "layers",
         own: float = 1.9,
         quan: float = 0.9,
         label_image: float = 1.0,
@@ -45,7 +51,10 @@ class MESDCH(EpochBinary):
         hidden: int = 2048,
     ):
         super().__init__(width, k_bits, hidden=hidden)
-        self.heads["label"] = hash_head(num_labels, k_bits, hidden)
+        multi_scale = label_net == "multi-scale"
+        self.heads["label"] = (
+            MultiScaleHead(num_labels, k_bits, LABEL_POOLS) if multi_scale else hash_head(num_labels, k_bits, hidden)
+        )
         self.own, self.quan = own, quan
         self.against = {
             "label": {"image": label_image, "text": label_text},

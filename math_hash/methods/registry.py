@@ -11,13 +11,17 @@ from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from math_hash.errors import InputError, one_line
+from math_hash.methods.cirh import CIRH
+from math_hash.methods.classifier_bits import ClassifierBits
+from math_hash.methods.cmcl import CMCL
 from math_hash.methods.dcgh import DCGH
 from math_hash.methods.dchmt import DCHMT
 from math_hash.methods.dcmh import DCMH
 from math_hash.methods.ddbh import DDBH
 from math_hash.methods.ddwsh import DDWSH
-from math_hash.methods.dimch import DIMCH
 from math_hash.methods.dgcpn import DGCPN
+from math_hash.methods.dhaph import DHaPH
+from math_hash.methods.dimch import DIMCH
 from math_hash.methods.djsrh import DJSRH
 from math_hash.methods.dmsh_ln import DMsHLN
 from math_hash.methods.dnph import DNPH
@@ -34,18 +38,19 @@ from math_hash.methods.mith import MITH
 from math_hash.methods.mlsph import MLSPH
 from math_hash.methods.mmach import MMACH
 from math_hash.methods.option_values import as_type
+from math_hash.methods.pairwise import Pairwise
 from math_hash.methods.scahn import SCAHN
-from math_hash.methods.training_free import ITQ, LSH, PCA
+from math_hash.methods.training_free import CCAITQ, ITQ, LSH, PCA
 from math_hash.methods.twdh import TwDH
 from math_hash.methods.ucch import UCCH
 
 METHODS: dict[str, type[Method]] = {
     method.__name__: method
     for method in (
-        MATH, MITH, DSPH, DCGH, DScPH, DNPH, DNpH, DCHMT, TwDH, DDBH, DDWSH, DPBE, DPSIH, DIMCH,
-        MMACH, MESDCH, MLSPH, SCAHN, DCMH, UCCH, DGCPN, JDSH, DJSRH, ITQ, PCA, LSH,
+        MATH, MITH, CMCL, DSPH, DCGH, DScPH, DNPH, DNpH, DCHMT, TwDH, DHaPH, DDBH, DDWSH, DPBE, DPSIH, DIMCH,
+        MMACH, MESDCH, MLSPH, SCAHN, DCMH, Pairwise, UCCH, DGCPN, CIRH, JDSH, DJSRH, ITQ, PCA, LSH,
     )
-} | {"DMsH-LN": DMsHLN}  # fmt: skip
+} | {"DMsH-LN": DMsHLN, "ClassifierBits": ClassifierBits, "CCA-ITQ": CCAITQ}  # fmt: skip
 WITHOUT_LABELS = "DJSRH"  # training falls back to it if a dataset has no labels
 GROUP = "math_hash.methods"
 

@@ -2,7 +2,8 @@
 
 All of them center the unit vectors of each modality and take the sign of a linear map that both modalities share.
 LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all vectors together. ITQ: the same, rotated
-so that taking signs loses little (Gong and Lazebnik, CVPR 2011, section 3.2).
+so that taking signs loses little (Gong and Lazebnik, CVPR 2011, section 3.2). CCA-ITQ: a map per modality, to the
+directions in which images and their texts correlate most, rotated likewise (section 5 there, with texts for tags).
 """
 
 import numpy as np
@@ -87,10 +88,71 @@ class ITQ(PCA):
 
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         directions = super()._map(vectors, rng)
-        V = vectors @ directions
-        R = scipy.linalg.qr(rng.standard_normal((self.k_bits, self.k_bits)))[0]
-        for _ in range(self.iterations):
-            B = np.where(V @ R >= 0, 1.0, -1.0)
-            S, _, S_hat = scipy.linalg.svd(B.T @ V)
-            R = (S @ S_hat).T
-        return directions @ R
+        return directions @ itq_rotation(vectors @ directions, self.iterations, rng)
+
+
+class CCAITQ(Method):
+    """Canonical correlation analysis of images and texts, rotated by iterative quantization.
+
+    Args:
+        width: d, of the encoder's features.
+        k_bits: k, at most d.
+        iterations: number of iterations that find the rotation.
+        ridge: added to both covariances, as a share of their mean variance.
+    """
+
+    needs = Needs(labels=False)
+    trained_by_gradient = False
+    means: Tensor
+    projections: Tensor
+
+    def __init__(self, width: int, k_bits: int, *, iterations: int = 50, ridge: float = 1e-2):
+        super().__init__()
+        self.k_bits, self.iterations, self.ridge = k_bits, iterations, ridge
+        self.register_buffer("means", torch.zeros(2, width))
+        self.register_buffer("projections", torch.zeros(2, width, k_bits))
+
+    def hash_image(self, image: Features) -> Tensor:
+        return self._hash(image.pooled, 0)
+
+    def hash_text(self, text: Features) -> Tensor:
+        return self._hash(text.pooled, 1)
+
+    def _hash(self, pooled: Tensor, modality: int) -> Tensor:
+        unit = F.normalize(pooled.float(), dim=-1)
+        return torch.tanh((unit - self.means[modality]) @ self.projections[modality])
+
+    def fit(self, image: Tensor, text: Tensor, seed: int) -> None:
+        """Set the maps from the pooled vectors (n, d) of the training rows.
+
+        Raises:
+            InputError: the vectors are too narrow for k bits.
+        """
+        unit = [F.normalize(vectors.float(), dim=-1) for vectors in (image, text)]
+        self.means.copy_(torch.stack([vectors.mean(dim=0) for vectors in unit]))
+        X, Y = ((vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit)
+        n, d = X.shape
+        if self.k_bits > d:
+            raise InputError(f"--k-bits {self.k_bits}: vectors of width {d} have no more than {d} directions")
+        whiten = [self._whitening(vectors.T @ vectors / n) for vectors in (X, Y)]
+        left, correlation, right = scipy.linalg.svd(whiten[0].T @ (X.T @ Y / n) @ whiten[1])
+        scale = correlation[: self.k_bits]  # directions count as much as they correlate, as in the paper
+        maps = [whiten[0] @ left[:, : self.k_bits] * scale, whiten[1] @ right[: self.k_bits].T * scale]
+        both = np.concatenate([X @ maps[0], Y @ maps[1]])
+        R = itq_rotation(both, self.iterations, np.random.default_rng(seed))
+        self.projections.copy_(torch.from_numpy(np.stack([directions @ R for directions in maps])))
+
+    def _whitening(self, covariance: np.ndarray) -> np.ndarray:
+        ridge = self.ridge * covariance.trace() / len(covariance)
+        values, vectors = scipy.linalg.eigh(covariance + ridge * np.eye(len(covariance)))
+        return vectors / np.sqrt(values)
+
+
+def itq_rotation(V: np.ndarray, iterations: int, rng: np.random.Generator) -> np.ndarray:
+    """The rotation (k, k) of centered vectors (n, k) that loses little when signs are taken."""
+    R = scipy.linalg.qr(rng.standard_normal((V.shape[1], V.shape[1])))[0]
+    for _ in range(iterations):
+        B = np.where(V @ R >= 0, 1.0, -1.0)
+        S, _, S_hat = scipy.linalg.svd(B.T @ V)
+        R = (S @ S_hat).T
+    return R

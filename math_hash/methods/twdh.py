@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from math_hash.data import Needs
 from math_hash.encoders.features import Features
-from math_hash.methods.layers import epoch_generator
+from math_hash.methods.layers import BatchNorm, epoch_generator
 from math_hash.methods.method import Codes, Method, StreamFeatures
 
 
@@ -31,7 +32,7 @@ class TwDH(Method):
         heads: of the attention over a modality's one pooled vector; the number of heads divides d.
     """
 
-    image_norm: nn.Module
+    needs = Needs(batch=True)
     centers: Tensor
     short_centers: Tensor
     map: Tensor
@@ -49,7 +50,7 @@ class TwDH(Method):
     ):
         super().__init__()
         self.k_bits, self.quan, self.short = k_bits, quan, short
-        norms = {"image": nn.BatchNorm1d(width), "text": nn.LayerNorm(width)}
+        norms = {"image": BatchNorm(width), "text": nn.LayerNorm(width)}
         self.heads = nn.ModuleDict({name: LongHead(width, long_bits, heads, norms[name]) for name in self.streams})
         self.register_buffer("centers", torch.randn(num_labels, long_bits).sign())
         self.register_buffer("short_centers", torch.randn(num_labels, k_bits).sign())
@@ -67,7 +68,7 @@ class TwDH(Method):
 
     def outputs(self, features: StreamFeatures, labels: Tensor) -> Codes:
         """Stream -> probabilities of the long code, (b, 2 long), as pairs."""
-        return {name: self.heads[name](stream.pooled) for name, stream in features.items()}
+        return {name: self.heads[name](stream.pooled, stream.batch) for name, stream in features.items()}
 
     def bank_codes(self, outputs: Codes) -> Codes:
         return {name: self._code(self.shorten(p)) for name, p in outputs.items()}
@@ -99,7 +100,8 @@ class TwDH(Method):
 
     def _code(self, probabilities: Tensor) -> Tensor:
         pairs = probabilities.unflatten(-1, (-1, 2))
-        return pairs[..., 1] - pairs[..., 0]
+        # ReLU makes equal probabilities common; their arg-max is the first class, -1
+        return pairs[..., 1] - pairs[..., 0] - torch.finfo(pairs.dtype).tiny
 
 
 class LongHead(nn.Module):
@@ -111,10 +113,18 @@ class LongHead(nn.Module):
         self.norm = norm
         self.linear = nn.Linear(width, 2 * bits)
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Vectors (b, d), of which `batch` holds the rows of all processes."""
+        attended = self._attend(pooled)
+        if isinstance(self.norm, BatchNorm) and batch is not None:
+            normed = self.norm(attended, self._attend(batch))
+        else:
+            normed = self.norm(attended)
+        return pair_softmax(torch.relu(self.linear(normed)))
+
+    def _attend(self, pooled: Tensor) -> Tensor:
         token = pooled[:, None]
-        attended = self.attention(token, token, token, need_weights=False)[0][:, 0]
-        return pair_softmax(torch.relu(self.linear(self.norm(attended))))
+        return self.attention(token, token, token, need_weights=False)[0][:, 0]
 
 
 def pair_softmax(scores: Tensor) -> Tensor:

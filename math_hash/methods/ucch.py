@@ -106,9 +106,8 @@ class UCCH(Method):
             renewed = kept * memory[rows] + (1 - kept) * F.normalize(mean, dim=-1)
             memory[rows] = F.normalize(renewed, dim=-1).to(memory.dtype)
         s = image @ text.T
-        return {f"{name} contrast": self.contrast * F.cross_entropy(score, target) for name, score in scores.items()} | {
-            "ranking": (1 - self.contrast) * (self._rank(s) + self._rank(s.T))
-        }
+        terms = {f"{name} contrast": self.contrast * F.cross_entropy(score, target) for name, score in scores.items()}
+        return terms | {"ranking": (1 - self.contrast) * (self._rank(s) + self._rank(s.T))}
 
     def draw(self, rows: Tensor, n: int) -> Tensor:
         """Rows of the memory for each row of the batch, which may be among them: int64 (b, r)."""

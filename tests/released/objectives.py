@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import torch
 
 from math_hash.methods import METHODS, TrainingSet
+from math_hash.methods.cirh import GraphCodes
+from math_hash.methods.cmcl import Outputs as CmclOutputs
 from math_hash.methods.dimch import Outputs as DimchOutputs
 from math_hash.methods.dnph import Outputs as DnphOutputs
 from math_hash.methods.dpsih import Outputs as DpsihOutputs
@@ -93,9 +95,7 @@ def math(case: Case):
         hyper_quan=o["hyper_quan"], hyper_contrast=o["hyper_contrast"], temperature=o["temperature"],
     )  # fmt: skip
     sides = {"image": "img", "text": "txt", "label": "lab"}
-    outputs = {
-        name: Stream(x[f"res_{m}_cls"], x[f"{m}_cls_hash"], x[f"{m}_tokens_hash"]) for name, m in sides.items()
-    }
+    outputs = {name: Stream(x[f"res_{m}_cls"], x[f"{m}_cls_hash"], x[f"{m}_tokens_hash"]) for name, m in sides.items()}
     bank = {name: x[f"{m}_buffer_cls"].clone() for name, m in sides.items()}
     write(method, outputs, bank, case)
     terms = method.loss_terms(outputs, bank, x["train_labels"], case.rows)
@@ -163,9 +163,7 @@ def scahn(case: Case, name: str):
     turn = name.split("_")[0]
     k = x["fused1"].shape[1]
     assert o["alpha"] == k / 32
-    method = METHODS["SCAHN"](
-        WIDTH, k, (WIDTH, WIDTH), inter=1.0, intra=o["lambda"], halves=o["gamma"], quan=o["beta"]
-    )
+    method = METHODS["SCAHN"](WIDTH, k, (WIDTH, WIDTH), inter=1.0, intra=o["lambda"], halves=o["gamma"], quan=o["beta"])
     batches = [(x[f"stages{i}"].transpose(0, 1), torch.tanh(x[f"fused{i}"])) for i in (1, 2)]
     outputs = {turn: ScahnOutputs(*(torch.cat(parts) for parts in zip(*batches, strict=True)))}
     rows = torch.cat([x["rows1"], x["rows2"]]).long()
@@ -363,3 +361,82 @@ def dgcpn(case: Case, name: str):
         bank[stream][case.rows] = x[stream].detach()
     terms = method.loss_terms({stream: x[stream] for stream in turn}, bank, torch.zeros(n, 1), case.rows)
     return terms, {ours: [ours.removeprefix(" ".join(turn) + " ")] for ours in terms}
+
+
+def cmcl(case: Case):
+    o, x = case.option, case.x
+    lengths, auxiliary = o["bits"].tolist(), int(o["auxiliary_bits"])
+    method = METHODS["CMCL"](
+        WIDTH, lengths[0], lengths=tuple(lengths), auxiliary=auxiliary, inter=o["hyper_cls_inter"],
+        intra=o["hyper_cls_intra"], quan=o["hyper_quan"], recon=o["hyper_recon"], auxiliary_weight=o["mu"],
+        contrast=o["hyper_info_nce"], concept_contrast=o["hyper_lambda"], temperature=o["tao_global"],
+    )  # fmt: skip
+    assert o["tao_global"] == o["tao_local"]
+    suffixes = dict(zip(method.bits, (*lengths, auxiliary), strict=True))
+    outputs = {
+        name: CmclOutputs(
+            x[f"res_{m}_cls"], x[f"trans_tokens_{m[0]}"].transpose(0, 1),
+            {suffix: x[f"{m}_hash_{bits}"] for suffix, bits in suffixes.items()},
+            {suffix: x[f"{m}_recon_{bits}"] for suffix, bits in suffixes.items() if bits != auxiliary},
+        )
+        for name, m in (("image", "img"), ("text", "txt"))
+    }  # fmt: skip
+    bank = {f"binary{suffix}": x[f"B_{bits}"].clone() for suffix, bits in suffixes.items()} | {
+        f"{name}{suffix}": x[f"{m}_bank_{bits}"].clone()
+        for name, m in (("image", "img"), ("text", "txt"))
+        for suffix, bits in suffixes.items()
+    }
+    write(method, outputs, bank, case)
+    terms = method.loss_terms(outputs, bank, x["train_labels"], case.rows)
+    names = {"contrast": ["Global_infoNCE"], "concepts": ["Local_infoNCE"]}
+    for suffix, bits in suffixes.items():
+        names[f"intra{suffix}"] = [f"cls_intra_{letter}_-{bits}-bits" for letter in "it"]
+        names[f"inter{suffix}"] = [f"cls_inter_likelihood_-{bits}-bits"]
+        names[f"quan{suffix}"] = [f"quantization_-{bits}-bits"]
+        if bits != auxiliary:
+            names[f"recon{suffix}"] = [f"recon_{letter}_{bits}" for letter in "it"]
+    return terms, names
+
+
+def dhaph(case: Case):
+    o, x = case.option, case.x
+    method = METHODS["DHaPH"](
+        WIDTH, case.k, temperature=o["temperature"], hierarchy=o["alpha"], margin=o["margin"],
+        proxies=int(o["proxies"]), ancestor_temperature=o["lca_tau"], curvature=o["curvature"], longest=o["clip_r"],
+    )  # fmt: skip
+    assign(method, proxies=x["proxies"])
+    assign(method, **{f"projection.{kind}": x[f"projection_{kind}"] for kind in ("weight", "bias")})
+    method.on_epoch(int(o["epoch"]), int(o["epochs"]), {})
+    order = [f"{kind}{name}" for name in BOTH for kind in ("", "proxies_")]
+    triplets = iter([case.extra[f"{name}_triplets"].long() for name in order])
+    gumbel = iter([case.extra[f"{name}_gumbel_{kind}"] for name in order for kind in ("pair", "triple")])
+    method.draw_triplets, method.gumbel = lambda distance: next(triplets), lambda count: next(gumbel)
+    terms, _ = batch_only(case, method)
+    names = {f"{name} contrast": [f"contrast_{name}"] for name in (*BOTH, "cross")}
+    for name in BOTH:
+        names |= {f"{name} hierarchy": [f"hierarchy_{name}"]}
+        names |= {f"{name} hierarchy proxies": [f"hierarchy_proxies_{name}"]}
+    return terms, names
+
+
+def cirh(case: Case, name: str):
+    o, x = case.option, case.x
+    if name == "hash_functions":
+        method = METHODS["CIRH"](WIDTH, case.k, beta=o["beta"])
+        terms = method.hash_terms({name: x[name] for name in BOTH}, x["B"], x["S_used"])
+        return terms, {"codes": ["codes"], "affinity": ["affinity"]}
+    n = len(x["image_features"])
+    method = METHODS["CIRH"](
+        WIDTH, x["H"].shape[1], image_share=o["a1"], first_order=o["a2"], dropped=o["K"] / n,
+        reconstruction=o["lambda1"], affinity=o["lambda2"],
+    )  # fmt: skip
+    method.prepare(TrainingSet(x["image_features"], x["text_features"], torch.zeros(n, 1)))
+    assert torch.allclose(method.S, case.extra["S"], atol=1e-6)
+    mixed = [case.extra[f"{name}_mixed"] for name in BOTH]
+    for ours, theirs in zip(method.mixed, mixed, strict=True):
+        assert torch.allclose(ours[case.rows], theirs, atol=1e-5)
+    codes = GraphCodes(x["HI"], x["HT"], x["H"], x["image_decoded"], x["text_decoded"])
+    terms = method.graph_terms(codes, mixed, method.S[case.rows][:, case.rows])
+    return terms, {
+        "reconstruction": ["reconstruction"], "graph affinity": ["affinity"], "graph quan": ["quantization"],
+    }  # fmt: skip
