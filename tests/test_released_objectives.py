@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 import torch
-from released import heads, objectives
+from released import bank_objectives, batch_objectives, heads
 from released.fixtures import FOLDER, arrays, case_names, head_arrays, read_case
 
 from math_hash.training.bert_adam import BertAdam
@@ -15,32 +15,32 @@ from math_hash.training.bert_adam import BertAdam
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is absent")
 
 FUNCTIONS = {
-    "MATH": objectives.math,
-    "MITH": objectives.mith,
-    "DCMH": objectives.dcmh,
-    "MLSPH": objectives.mlsph,
-    "MESDCH": objectives.mesdch,
-    "SCAHN": objectives.scahn,
-    "DSPH": objectives.dsph,
-    "DCGH": objectives.dcgh,
-    "DCHMT": objectives.dchmt,
-    "DNPH": objectives.dnph,
-    "DNpH": objectives.dnph_quadratic,
-    "DPBE": objectives.dpbe,
-    "DDBH": objectives.ddbh,
-    "DDWSH": objectives.ddwsh,
-    "DScPH": objectives.dscph,
-    "DMsH-LN": objectives.dmsh_ln,
-    "TwDH": objectives.twdh,
-    "DPSIH": objectives.dpsih,
-    "DIMCH": objectives.dimch,
-    "DJSRH": objectives.djsrh,
-    "JDSH": objectives.jdsh,
-    "UCCH": objectives.ucch,
-    "DGCPN": objectives.dgcpn,
-    "CMCL": objectives.cmcl,
-    "DHaPH": objectives.dhaph,
-    "CIRH": objectives.cirh,
+    "MATH": bank_objectives.math,
+    "MITH": bank_objectives.mith,
+    "DCMH": bank_objectives.dcmh,
+    "MLSPH": bank_objectives.mlsph,
+    "MESDCH": bank_objectives.mesdch,
+    "SCAHN": bank_objectives.scahn,
+    "DSPH": batch_objectives.dsph,
+    "DCGH": batch_objectives.dcgh,
+    "DCHMT": batch_objectives.dchmt,
+    "DNPH": batch_objectives.dnph,
+    "DNpH": batch_objectives.dnph_quadratic,
+    "DPBE": batch_objectives.dpbe,
+    "DDBH": batch_objectives.ddbh,
+    "DDWSH": batch_objectives.ddwsh,
+    "DScPH": batch_objectives.dscph,
+    "DMsH-LN": batch_objectives.dmsh_ln,
+    "TwDH": batch_objectives.twdh,
+    "DPSIH": batch_objectives.dpsih,
+    "DIMCH": batch_objectives.dimch,
+    "DJSRH": batch_objectives.djsrh,
+    "JDSH": batch_objectives.jdsh,
+    "UCCH": batch_objectives.ucch,
+    "DGCPN": batch_objectives.dgcpn,
+    "CMCL": bank_objectives.cmcl,
+    "DHaPH": batch_objectives.dhaph,
+    "CIRH": batch_objectives.cirh,
 }
 UNIT = {"res_img_cls", "res_txt_cls", "res_lab_cls"}
 LOOSE = {("DIMCH", "mmd"): 3e-4}  # float32 distances of near points

@@ -78,7 +78,7 @@ class DCHMT(PooledMethod):
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = shared_label(bank_labels[rows], bank_labels[rows])  # (b, b)
         image, text = (outputs[name].flatten(1) for name in self.streams)
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for name, weight, pair in (
             ("cross", self.inter, (image, text)),
             ("image", self.intra, (image, image)),

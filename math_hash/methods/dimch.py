@@ -151,6 +151,8 @@ class TokenSetHead(nn.Module):
         self.tokens = nn.Conv1d(length, set_size, 3, padding=1)
         layers = nn.Linear(width, width // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width // 2, outputs)
         self.layers = nn.Sequential(*layers)
+        for layer in (self.tokens, self.layers[0], self.layers[3]):  # tokens of any scale decide the first codes
+            nn.init.zeros_(layer.bias)
 
     def forward(self, features: Features) -> Tensor:
         tokens, content = features.tokens, features.content_mask()

@@ -44,7 +44,7 @@ class DNpH(PooledMethod):
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = shared_label(bank_labels[rows], bank_labels[rows])
         M = S.numel() / S.sum().clamp(min=1)
-        terms = {}
+        terms: dict[str, Tensor] = {}
         for name, (one, two) in code_pairs(outputs).items():
             Y = self._affinity(one, two)
             within = (S * Y - 1).square() if self.clamped else -S * Y

@@ -3,7 +3,7 @@
 from math import sqrt
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from math_hash.encoders.features import Features
 from math_hash.methods.method import Codes, PooledMethod, StreamFeatures
@@ -34,4 +34,5 @@ class GrowingTanh(PooledMethod):
         return {name: self._hash(name, stream) for name, stream in features.items()}
 
     def _hash(self, name: str, features: Features) -> Tensor:
-        return torch.tanh(self.factor * self.heads[name][:-1](features.pooled))
+        *layers, _ = self.heads[name].children()
+        return torch.tanh(self.factor * nn.Sequential(*layers)(features.pooled))

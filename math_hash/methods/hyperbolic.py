@@ -45,7 +45,8 @@ def hierarchy_loss(
         gumbel: noise of both choices, (t, p) each.
         margin, temperature: of the comparison and of the choice.
     """
-    i, j, k = (distance[index] for index in triplets.unbind(dim=1))  # (t, p) each
+    # index_select, whose gradient is always summed in one order
+    i, j, k = (distance.index_select(0, index) for index in triplets.unbind(dim=1))  # (t, p) each
     near = torch.maximum(i, j)
     whole = torch.maximum(near, k)
     lower, upper = (

@@ -74,7 +74,8 @@ class JDSH(GrowingTanh):
         self.features = training.image, training.text
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        S = self.mu * distribution_similarity(*(features[rows] for features in self.features), self.weighting)
+        image_features, text_features = (features[rows] for features in self.features)
+        S = self.mu * distribution_similarity(image_features, text_features, self.weighting)
         image, text = outputs["image"], outputs["text"]
         cross = cosine(image, text)
         return {

@@ -5,7 +5,7 @@ its labels' centers. The long code's bits are two-way softmax choices, trained b
 the code that is searched is short, a softmax of a fixed linear map of the long one's probabilities.
 
 With the released `short` of 0 the short code gets no gradient of its own. Not in the released numbers, so our choices:
-the fixed map is the least-squares one from the classes' long centers to random short ones; the continuous code is the
+the fixed map is the least-squares one from the classes' long centers to random short ones, on -1/+1; the continuous code is the
 difference of a bit's two probabilities.
 """
 
@@ -54,7 +54,8 @@ class TwDH(Method):
         self.heads = nn.ModuleDict({name: LongHead(width, long_bits, heads, norms[name]) for name in self.streams})
         self.register_buffer("centers", torch.randn(num_labels, long_bits).sign())
         self.register_buffer("short_centers", torch.randn(num_labels, k_bits).sign())
-        self.register_buffer("map", torch.linalg.pinv(as_pairs(self.centers)) @ as_pairs(self.short_centers))
+        signs = torch.linalg.pinv(self.centers) @ self.short_centers  # (long, k)
+        self.register_buffer("map", torch.kron(signs, torch.tensor([[0.5, -0.5], [-0.5, 0.5]])))
         self.generator = epoch_generator(0)
 
     def on_epoch(self, epoch: int, epochs: int, bank: Codes) -> None:

@@ -1,8 +1,7 @@
-"""Rows, labels and features to test methods on, and the loops over pairs that plain objectives share."""
+"""Rows, labels and features to test methods on."""
 
 import numpy as np
 import torch
-from numpy.linalg import norm
 
 from math_hash.encoders import Features
 from math_hash.methods import METHODS, complete_options
@@ -50,50 +49,3 @@ def bits(values):
 
 def share(i, j):
     return float(LABELS[i] @ LABELS[j] > 0)
-
-
-def jaccard(i, j):
-    both = LABELS[i] @ LABELS[j]
-    return both / (LABELS[i].sum() + LABELS[j].sum() - both)
-
-
-def label_cosine(i, j):
-    return LABELS[i] @ LABELS[j] / norm(LABELS[i]) / norm(LABELS[j])
-
-
-def cos(a, b):
-    return a @ b / norm(a) / norm(b)
-
-
-def nll(F, h, scale=1.0, S=lambda i, j: share(i, ROWS[j])):
-    total = 0.0
-    for i, f in enumerate(F):
-        for j, code in enumerate(h):
-            s = 0.5 * np.clip(f @ code / scale, -64, 64)
-            total += np.log1p(np.exp(s)) - S(i, j) * s
-    return total / (len(F) * len(h))
-
-
-def pairs_mean(F, h, value):
-    return np.mean([[value(i, j, F[i], h[j]) for j in range(len(h))] for i in range(len(F))])
-
-
-def quan(h, B):
-    return sum((h[i, j] - B[i, j]) ** 2 for i in range(len(h)) for j in range(h.shape[1])) / h.size
-
-
-def consensus(bank):
-    return bits(sum(bank.values()))[ROWS]
-
-
-def other(name):
-    return "text" if name == "image" else "image"
-
-
-def info_nce(a, b, temperature):
-    total = 0.0
-    for x, y in ((a, b), (b, a)):
-        for i in range(len(x)):
-            logits = [cos(x[i], y[j]) / temperature for j in range(len(y))]
-            total += np.log(sum(np.exp(logits))) - logits[i]
-    return total / (2 * len(a))

@@ -5,7 +5,7 @@ import torch
 from methods.plain_pairs import B_ROWS, LABELS, N_ROWS, ROWS, TRAINED, D, K, build, features_of
 
 from math_hash.encoders import Features
-from math_hash.methods import METHODS
+from math_hash.methods import METHODS, TrainingSet
 from math_hash.training.distributed import gather_tree
 
 
@@ -15,7 +15,10 @@ def test_nothing_overflows_in_half_precision(name, precision):
     """128 bits, under autocast, with codes at the ends of their range and with a row of zeros."""
     method = build(name, k=128)
     rows, labels = torch.from_numpy(ROWS), torch.from_numpy(LABELS)
-    bank = {stream: 3 * torch.ones(N_ROWS, 128) for stream in method.streams}
+    bank = {name: 3 * torch.ones(N_ROWS, width) for name, width in method.banks.items()}
+    vectors = torch.randn(N_ROWS, D, generator=torch.Generator().manual_seed(1))
+    method.prepare(TrainingSet(vectors, vectors.flip(0), labels))
+    method.on_epoch(1, 2, bank)
     given = features_of(B_ROWS)
     for stream in given.values():
         stream.pooled *= 30

@@ -42,7 +42,7 @@ LISTING = f"{__name__}:Listing"
 
 def test_options_come_from_the_constructor_with_its_defaults():
     assert complete_options("MLSPH", {"centered": "true", "quan": 0.5}, {}) == {
-        "centered": True, "intra": 1.4, "quan": 0.5, "scale": 10.0, "hidden": 2048,
+        "centered": True, "text_net": "layers", "intra": 1.4, "quan": 0.5, "scale": 10.0, "hidden": 2048,
     }  # fmt: skip
     assert complete_options("DSPH", {}, {"num_labels": 7})["num_labels"] == 7
 
@@ -62,7 +62,12 @@ def test_nothing_but_a_setting_changes_an_option():
 @pytest.mark.parametrize(
     ("name", "given", "facts", "message"),
     [
-        ("MLSPH", {"gamma": 1}, {}, "gamma: MLSPH has none of that name; it takes centered=False, intra=1.4, quan"),
+        (
+            "MLSPH",
+            {"gamma": 1},
+            {},
+            "gamma: MLSPH has none of that name; it takes centered=False, text_net=layers, intra",
+        ),
         ("DCMH", {"hyper_intra": 4.0}, {}, "hyper_intra: DCMH has none of that name"),
         ("MLSPH", {"quan": "much"}, {}, "--set quan=much: expected float, not 'much'"),
         ("MLSPH", {"centered": "maybe"}, {}, "expected bool, not 'maybe'"),

@@ -47,15 +47,14 @@ def token_features(x, side, padded):
     return Features(tokens, x[pooled], padding)
 
 
-def transformer(state, x, option, outputs, mark="lct_i.hashing.fc_list.0.weight"):
-    if "gcl_t.common_concept_embedding.weight" not in state:
+def transformer(state):
+    if "gcl_t.common_concept_embedding.weight" not in state:  # the same tensors as gcl_i
         state = state | {k.replace("gcl_i", "gcl_t"): v for k, v in state.items() if k.startswith("gcl_i")}
-    method = released(state, mark)
-    return method
+    return released(state, "lct_i.hashing.fc_list.0.weight")
 
 
 def mith(state, x, option):
-    method = transformer(state, x, option, None)
+    method = transformer(state)
     ours = {}
     for side, (m, _) in SIDES.items():
         features = token_features(x, side, True)
@@ -67,7 +66,7 @@ def mith(state, x, option):
 
 
 def math(state, x, option):
-    method = transformer(state, x, option, None)
+    method = transformer(state)
     label = Features(x["lab_tokens"].transpose(0, 1), x["lab_eos"])
     image, text = (replace(token_features(x, side, False), batch=x[pooled]) for side, (_, pooled) in SIDES.items())
     fused = fuse_with_batch(label, image, text)
