@@ -87,8 +87,8 @@ class CIRH(PooledMethod):
         self.mixed = mixed_with_neighbors(training.image, self.S), mixed_with_neighbors(training.text, self.S)
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        S = self.S[rows][:, rows]
-        mixed = [features[rows] for features in self.mixed]
+        S = self.S[rows][:, rows].to(outputs["image"])
+        mixed = [features[rows].to(S) for features in self.mixed]
         found = self.graph(*mixed, S)
         return self.graph_terms(found, mixed, S) | self.hash_terms(outputs, sign(found.joint.detach()), S)
 

@@ -95,11 +95,13 @@ class UCCH(Method):
         scale = self.temperature * self.k_bits**0.5
         if self.warming:
             target = torch.arange(len(rows), device=rows.device)
-            binary = sign(mean)
+            binary = sign(mean).to(mean)
             scores = {name: h @ binary.T / scale for name, h in outputs.items()}
         else:
             target = torch.zeros_like(rows)
-            binary = sign(memory[torch.cat([rows[:, None], self.draw(rows, len(memory))], dim=1)])  # (b, 1 + r, k)
+            binary = sign(memory[torch.cat([rows[:, None], self.draw(rows, len(memory))], dim=1)]).to(
+                mean
+            )  # (b, 1 + r, k)
             scores = {name: (binary @ h[:, :, None])[..., 0] / scale for name, h in outputs.items()}
         kept = 0.0 if self.warming else self.momentum
         with torch.no_grad():  # the memory is renewed after it was used

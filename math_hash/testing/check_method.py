@@ -19,6 +19,7 @@ from math_hash.cli import main_py
 from math_hash.data import open_image, read_dataset, split_rows
 from math_hash.encoders import Features
 from math_hash.methods import Method, Needs, TrainingSet, complete_options, name_of
+from math_hash.methods.registry import option_names
 from math_hash.models.load import load_model
 from math_hash.testing.double_precision import recorded_training
 from math_hash.testing.tiny import ON_CPU, launcher, make_tiny_dataset, write_tiny_clip
@@ -147,6 +148,8 @@ def _check_runs(method: type[Method], options: dict[str, Any], place: Path, proc
     if method.trained_by_gradient:
         _check_resuming(flags, place)
         if processes > 1:
+            if "dropout" in option_names(name_of(method)):  # each process draws its own
+                flags += ["--set", *settings, "dropout=0"]
             _check_processes(flags, place, processes)
 
 
