@@ -79,7 +79,7 @@ def test_settings_of_another_form_are_refused(text):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--method", "DCMH", "--hyper-intra", "4"], "hyper_intra: DCMH has none of that name; it takes gamma=0.1"),
+        (["--method", "DCMH", "--hyper-intra", "4"], "hyper_intra: DCMH has none of that name; it takes gamma=1.0"),
         (["--method", "DSPH", "--no-mask-padding"], "mask_padding: DSPH has none of that name"),
         (["--set", "margin=0.2"], "margin: MATH has none of that name"),
         (["--set", "hyper_intra=[1,2]"], "--set hyper_intra=[1, 2]: expected float"),

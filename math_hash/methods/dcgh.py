@@ -1,8 +1,8 @@
 """DCGH: deep class-guided hashing for multi-label cross-modal retrieval.
 
-Chen, Li, Yang, Zhang and Li, "Deep Class-guided Hashing for Multi-label Cross-modal Retrieval", 2024. DSPH's proxy and
-repulsion terms with a margin of 0; rows that share labels are also pulled together, up to the cosine of their label
-rows; and the distances of a code to the proxies of its labels should vary little.
+As its authors released it (donnotnormal/DCGH). DSPH's proxy and repulsion terms with a margin of 0; rows that share
+labels are also pulled together, up to the cosine of their label rows; and the distances of a code to the proxies of its
+labels should vary little.
 
 In the release, the zeros of absent labels enter that variance (`variance_over="all"`); the commented code there shows
 that only present labels were meant (`variance_over="present"`).

@@ -1,9 +1,9 @@
 """DNPH: deep neighborhood-aware proxy hashing with a uniform distribution constraint.
 
-Huo, Qin, Dai, Zhang, Huang and Wang, "Deep Neighborhood-aware Proxy Hashing with Uniform Distribution Constraint for
-Cross-modal Retrieval", ACM TOMM 2024. Codes are drawn to the proxies of their labels by a softmax over distances with a
-margin; a linear layer per modality classifies; and codes are made to correlate with random vectors of -1 and +1, each
-matched to one row (the Hungarian method), so that they spread evenly.
+"Deep Neighborhood-aware Proxy Hashing with Uniform Distribution Constraint for Cross-modal Retrieval", ACM TOMM 2024,
+as its authors released it (QinLab-WFU/OUR-DNPH). Codes are drawn to the proxies of their labels by a softmax over
+distances with a margin; a linear layer per modality classifies; and codes are made to correlate with random vectors of
+-1 and +1, each matched to one row (the Hungarian method), so that they spread evenly.
 
 Defects of the release, which are the defaults here: the classification's target is a row's first label only
 (`classify="first"`; "all" takes a binary cross-entropy over all labels), and the proxies' optimizer is never stepped

@@ -1,9 +1,9 @@
 """DNpH: deep neighborhood-preserving hashing with quadratic spherical mutual information.
 
-Qin, Huo, Huang, Dai, Zhang and Zhang, "Deep Neighborhood-preserving Hashing with Quadratic Spherical Mutual Information
-for Cross-modal Retrieval", IEEE TMM 2024. With the affinity Y of two codes in [0, 1] and S the shared-label matrix of
-the batch, S Y is drawn to 1 and Y altogether to 0, the second over M = b^2 / sum S. Both are sums over pairs, as
-released; the release also has two unused forms, which are options.
+"Deep Neighborhood-preserving Hashing with Quadratic Spherical Mutual Information for Cross-modal Retrieval", IEEE TMM
+2024, as its authors released it (QinLab-WFU/DNpH). With the affinity Y of two codes in [0, 1] and S the shared-label
+matrix of the batch, S Y is drawn to 1 and Y altogether to 0, the second over M = b^2 / sum S. Both are sums over pairs,
+as released; the release also has two unused forms, which are options.
 """
 
 from typing import Literal

@@ -1,7 +1,8 @@
 """DPBE: deep probabilistic binary embedding via learning reliable uncertainty for cross-modal retrieval.
 
-Wang, Qin, Zhang, Dai and Huang, "Deep Probabilistic Binary Embedding via Learning Reliable Uncertainty for Cross-Modal
-Retrieval", ACM MM 2024. The cosine of two codes is fitted to A = 2 sigmoid(number of shared labels) - 1.
+"Deep Probabilistic Binary Embedding via Learning Reliable Uncertainty for Cross-Modal Retrieval", ACM MM 2024, as its
+authors released it in their collection of CLIP-based hashing (QinLab). The cosine of two codes is fitted to A = 2
+sigmoid(number of shared labels) - 1.
 
 Its Laplace approximation, which draws the heads' weights anew for each of 5 samples, is left out: in the release each
 sample's loss replaces the one before, so that only the last one trains, at a fifth, and no numbers of it exist.

@@ -1,9 +1,9 @@
 """JDSH: joint-modal distribution-based similarity hashing, which needs no labels.
 
-Liu, Qian, Guan, Zhan and Shao, "Joint-modal Distribution-based Similarity Hashing for Large-scale Unsupervised Deep
+Liu, Qian, Guan, Zhan and Ying, "Joint-modal Distribution-based Similarity Hashing for Large-scale Unsupervised Deep
 Cross-modal Retrieval", SIGIR 2020. The codes reconstruct a joint similarity S of the features that the encoder has
 before training; values far to the left or right of the distribution of S are moved further out. Terms, constants and
-the growing tanh are those of the release (`preset: "mirflickr"` or "nuswide" are its two sets of constants).
+the growing tanh are those of the release (`weighting` chooses between its two sets of constants).
 """
 
 from typing import Literal, NamedTuple

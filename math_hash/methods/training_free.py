@@ -136,6 +136,8 @@ class CCAITQ(Method):
             raise InputError(f"--k-bits {self.k_bits}: vectors of width {d} have no more than {d} directions")
         whiten = [self._whitening(vectors.T @ vectors / n) for vectors in (X, Y)]
         left, correlation, right = scipy.linalg.svd(whiten[0].T @ (X.T @ Y / n) @ whiten[1])
+        flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(d)])  # a pair of directions has no sign of its own
+        left, right = left * flip, right * flip[:, None]
         scale = correlation[: self.k_bits]  # directions count as much as they correlate, as in the paper
         maps = [whiten[0] @ left[:, : self.k_bits] * scale, whiten[1] @ right[: self.k_bits].T * scale]
         both = np.concatenate([X @ maps[0], Y @ maps[1]])

@@ -5,8 +5,8 @@ its labels' centers. The long code's bits are two-way softmax choices, trained b
 the code that is searched is short, a softmax of a fixed linear map of the long one's probabilities.
 
 With the released `short` of 0 the short code gets no gradient of its own. Not in the released numbers, so our choices:
-the fixed map is the least-squares one from the classes' long centers to random short ones, on -1/+1; the continuous code is the
-difference of a bit's two probabilities.
+the fixed map is the least-squares one from the classes' long centers to random short ones, on -1/+1; the continuous
+code is the difference of a bit's two probabilities.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """UCCH: unsupervised contrastive cross-modal hashing, which needs no labels.
 
-Hu, Zhu, Lin, Peng, Zhou and Peng, "Unsupervised Contrastive Cross-modal Hashing", IEEE TPAMI 2023. Unit codes are
+Hu, Zhu, Lin, Peng, Zhao and Peng, "Unsupervised Contrastive Cross-modal Hashing", IEEE TPAMI 2023. Unit codes are
 contrasted with binary memories of random training rows (in the first epoch, of the batch itself), and image and text of
 a batch are ranked against each other, where entries well below the right one are pushed away less. Heads (three linear
 layers with ReLU, tanh, unit length) and constants are those of the release.

@@ -142,7 +142,7 @@ def test_models_of_another_kind_are_refused(capsys, tiny_flags, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     refused(capsys, again, r"model\.safetensors: missing, damaged or of another model")
     torch.save({"a": torch.zeros(2)}, tmp_path / "model.pth")
-    refused(capsys, [*again, "--pretrained", str(tmp_path / "model.pth")], "not a released MATH checkpoint")
+    refused(capsys, [*again, "--pretrained", str(tmp_path / "model.pth")], "not a released checkpoint of MATH")
     assert not (tmp_path / "again").exists()
 
 
