@@ -149,10 +149,11 @@ class TokenSetHead(nn.Module):
         super().__init__()
         self.length = length
         self.tokens = nn.Conv1d(length, set_size, 3, padding=1)
-        layers = nn.Linear(width, width // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width // 2, outputs)
-        self.layers = nn.Sequential(*layers)
-        for layer in (self.tokens, self.layers[0], self.layers[3]):  # tokens of any scale decide the first codes
-            nn.init.zeros_(layer.bias)
+        first, last = nn.Linear(width, width // 2), nn.Linear(width // 2, outputs)
+        self.layers = nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), last)
+        for bias in (self.tokens.bias, first.bias, last.bias):  # tokens of any scale decide the first codes
+            assert bias is not None
+            nn.init.zeros_(bias)
 
     def forward(self, features: Features) -> Tensor:
         tokens, content = features.tokens, features.content_mask()
