@@ -161,6 +161,7 @@ def _write_sheet(path: Path, query: str, results: Sequence[Result], images: Path
         words = html.escape(result.text[:120] or str(result.id))
         cells.append(
             f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(result.labels)}<br>{words}"
+            "</figcaption></figure>"
         )
     title = f"<title>{html.escape(query)}</title>"
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>'

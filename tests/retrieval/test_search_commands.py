@@ -36,6 +36,7 @@ def test_index_and_search_from_the_shell(trained_run, model, tiny_dataset, tmp_p
     assert command(*arguments, "--top", 4) == 0
     assert sheet.read_text().count("data:image/jpeg") == 4
     assert "<h1>&lt;red&gt;" in sheet.read_text()
+    assert sheet.read_text().count("</figcaption></figure>") == 4  # beside each other, not inside
     assert (
         command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 7, "--json") == 0
     )
