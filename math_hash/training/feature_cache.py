@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def with_cache(config: Config, model: HashModel, data: Data, accelerator: Accele
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(config.cache_dir) / f"{config.dataset}-{key}"
     if not folder.is_dir():
-        write_features(folder, model.encoder, data, model.max_words, accelerator, config.num_workers, described)
+        workers, rejected = config.num_workers, data.rejected
+        write_features(folder, model.encoder, data.folder, model.max_words, accelerator, workers, described, rejected)
     return replace(data, features=FeatureFolder(folder, len(data.folder)), is_cached=True)
 
 
@@ -79,20 +81,25 @@ def pictures_sum(folder: DatasetFolder) -> str:
 def write_features(
     output: Path,
     encoder: Encoder,
-    data: Data,
+    folder: DatasetFolder,
     max_words: int,
     accelerator: Accelerator,
     num_workers: int,
     described: dict[str, object],
+    rejected: Collection[int] = (),
 ) -> None:
     """Encode every row, with the evaluation transform, over all processes; an interrupted call can be continued.
+
+    Args:
+        described: what determines the features, written as `features.json`; an interrupted call is continued by one
+            with the same description.
+        rejected: rows that are left out.
 
     Raises:
         InputError: a picture cannot be read, or the folder cannot be written.
     """
-    folder = data.folder
     building = output.with_name(f".{output.name}.partial")
-    rows = np.setdiff1d(np.arange(len(folder)), np.fromiter(data.rejected, int))
+    rows = np.setdiff1d(np.arange(len(folder)), np.fromiter(rejected, int))
     batches = [rows[at : at + BATCH] for at in range(0, len(rows), BATCH)]
     dataset = PairDataset(folder, encoder.tokenizer, encoder.image_transform, max_words)
     encoder.to(accelerator.device).eval()
@@ -107,9 +114,10 @@ def write_features(
         mine = range(accelerator.process_index, len(batches), accelerator.num_processes)
         missing = [number for number in mine if not done[number]]
         loaded = load_batches(dataset, [batches[number] for number in missing], num_workers, accelerator.device)
-        show = accelerator.is_main_process and os.isatty(2)
+        hidden = not accelerator.is_main_process
+        every = 0.1 if os.isatty(2) else 30  # seconds; without a terminal, a line in the log now and then
         with torch.inference_mode():
-            bar = tqdm(loaded, total=len(missing), desc="encoding features", unit="batch", disable=not show)
+            bar = tqdm(loaded, "encoding features", len(missing), unit="batch", mininterval=every, disable=hidden)
             for number, inputs in zip(missing, bar, strict=True):
                 _encode(arrays, encoder, inputs, batches[number])
                 for array in arrays.values():
