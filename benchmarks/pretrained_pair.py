@@ -4,11 +4,11 @@
     python benchmarks/pretrained_pair.py --dataset dataset/flickr25k --output features/flickr25k
     python main.py --is-train --dataset flickr25k --features features/flickr25k --epochs 6
 
-Images: EfficientNet-Lite0 (ImageNet weights), the feature map pooled to 4 x 4 tokens, its mean, and the means of four
-earlier maps as stages. Texts and label names: all-MiniLM-L6-v2, the token states, their mean, and the means after four
-of its six layers. The two share no space until a head is trained. Results obtained with these features should say so;
-they are not CLIP's. Where the processor multiplies bf16, they are computed in it. A call that was interrupted goes on
-where it stopped.
+Images: EfficientNet-Lite0 (ImageNet weights), the map of its last block (320 channels) pooled to 4 x 4 tokens, its
+mean, and the means after four blocks as stages. Texts and label names: all-MiniLM-L6-v2, the token states, their mean,
+and the means after four of its six layers. The two share no space until a head is trained. Results obtained with these
+features should say so; they are not CLIP's. Where the processor multiplies bf16, they are computed in
+it. A call that was interrupted goes on where it stopped.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from math_hash.training.feature_cache import pictures_sum, write_features
 
 GRID, WORDS = 4, 32
 IMAGE_STAGES, TEXT_STAGES = (2, 4, 10, 15), (2, 3, 5, 6)  # blocks, and numbers of hidden states
-STAGE_WIDTH = 320  # channels of the last of these blocks; narrower ones are padded with zeros
+CHANNELS = 320  # of the last block; the means of earlier ones are padded with zeros
 BATCH_NORMS = {"_conv_stem": "_bn0", "_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 
 
@@ -40,7 +40,7 @@ class PretrainedPair(Encoder):
 
     takes_pictures = True
     resolution, context_length, width = 224, 256, 384
-    stored_widths, stage_widths = (1280, 384), (STAGE_WIDTH, 384)
+    stored_widths, stage_widths = (CHANNELS, 384), (CHANNELS, 384)
     image_transform = ImageTransform(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     def __init__(self) -> None:
@@ -48,31 +48,32 @@ class PretrainedPair(Encoder):
         from transformers import AutoModel
 
         super().__init__()
-        self.spec = {"kind": "pretrained pair", "image": "EfficientNet-Lite0 (ImageNet)", "text": "all-MiniLM-L6-v2"}
         self.tokenizer = HuggingFaceTokenizer("all-MiniLM-L6-v2")
         self.tokenizer.fetch(get_model_path())
         self.image, self.text = _efficient_net(), AutoModel.from_pretrained(get_model_path())
         known = torch.cpu.get_capabilities()
         self.bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """See `Encoder.spec`."""
+        return {"kind": "pretrained pair", "image": "EfficientNet-Lite0 (ImageNet)", "text": "all-MiniLM-L6-v2"}
+
     def encode_image(self, images: EncoderInput, needs: Needs) -> Features:
-        """Tokens (b, 16, 1280), pooled (b, 1280) and stages (b, 4, 320)."""
+        """Tokens (b, 16, 320), pooled (b, 320) and stages (b, 4, 320)."""
         assert isinstance(images, Tensor)
         return Features.joined([self._encode_image(few) for few in images.split(16)])  # their maps stay in the cache
 
     def _encode_image(self, images: Tensor) -> Features:
-        means: list[Tensor] = []
-
-        def keep_mean(block: nn.Module, inputs: tuple[Tensor, ...], maps: Tensor) -> None:
-            means.append(F.pad(maps.float().mean(dim=(2, 3)), (0, STAGE_WIDTH - maps.shape[1])))
-
-        hooks = [self.image._blocks[number].register_forward_hook(keep_mean) for number in IMAGE_STAGES]
+        network, means = self.image, []
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            maps = self.image.extract_features(images.to(memory_format=torch.channels_last)).float()  # (b, 1280, 7, 7)
-        for hook in hooks:
-            hook.remove()
-        tokens = F.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2)
-        return Features(tokens, maps.mean(dim=(2, 3)), stages=torch.stack(means, dim=1))
+            maps = network._swish(network._bn0(network._conv_stem(images.to(memory_format=torch.channels_last))))
+            for number, block in enumerate(network._blocks):
+                maps = block(maps)
+                if number in IMAGE_STAGES:
+                    means.append(F.pad(maps.float().mean(dim=(2, 3)), (0, CHANNELS - maps.shape[1])))
+        tokens = F.adaptive_avg_pool2d(maps.float(), GRID).flatten(2).transpose(1, 2)  # of (b, 320, 7, 7)
+        return Features(tokens, means[-1], stages=torch.stack(means, dim=1))
 
     def encode_text(self, token_ids: EncoderInput, needs: Needs) -> Features:
         """Tokens (b, length, 384), pooled (b, 384) and stages (b, 4, 384)."""
@@ -109,7 +110,6 @@ def _efficient_net() -> Any:
             if hasattr(module, name):
                 setattr(module, name, fuse_conv_bn_eval(getattr(module, name), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())
-    network._conv_head, network._bn1 = fuse_conv_bn_eval(network._conv_head, network._bn1), nn.Identity()
     return network.to(memory_format=torch.channels_last)
 
 

@@ -11,6 +11,7 @@ from released import bank_objectives, batch_objectives, heads
 from released.fixtures import FOLDER, arrays, case_names, head_arrays, read_case
 
 from math_hash.training.bert_adam import BertAdam
+from math_hash.training.published import RELEASED
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is absent")
 
@@ -128,6 +129,7 @@ def test_nothing_that_has_a_file_is_left_out(capsys):
     assert with_objective == set(FUNCTIONS), with_objective ^ set(FUNCTIONS)
     assert with_head == set(HEADS), with_head ^ set(HEADS)
     assert files == set(FUNCTIONS) | set(HEADS)
+    assert set(RELEASED) == set(FUNCTIONS)  # what the leaderboard says
     with capsys.disabled():
         print(
             f"\nreleased objectives: {len(CASES)} cases of {len(FUNCTIONS)} methods, {len(HEADS)} heads, from {FOLDER}"

@@ -1,6 +1,7 @@
 """`math-hash benchmark`: several methods, trained and evaluated in the same way."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ from math_hash.config import make_config
 from math_hash.errors import InputError
 
 _BENCHMARK_HELP = """\
-Train and evaluate methods at several code lengths, and write one table and one plot of mAP against bits. Given again,
-the same command skips finished runs and continues interrupted ones.
+Train and evaluate methods at several code lengths, and write one table and one plot. Given again, the same command
+skips finished runs and continues interrupted ones.
 
   math-hash benchmark --methods MATH MITH DCMH ITQ --bits 16 64 --seeds 3 --dataset demo
+
+With --learning-rates, each method is first trained with every one of them, with seed 1 at the first code length; all
+its runs in the table have the rate with the best validation score.
 
 All other options are those of training and apply to every run; options of a method apply to the methods that have
 them.
 """
 CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
+CHOSEN = ("command", "methods", "bits", "seeds", "learning_rates", "output")
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,7 +36,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to compare (default: all)")
     parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="code length (16 32 64)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method, with seeds 1, 2, ... (3)")
+    seeds_help = "runs of each method, with seeds 1, 2, ...; one number, or one for each length (3)"
+    parser.add_argument("--seeds", nargs="+", type=int, default=[3], metavar="N", help=seeds_help)
+    parser.add_argument(
+        "--learning-rates", nargs="+", type=float, metavar="LR", help="rates to choose from, per method"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder for leaderboard.md and .png (docs)")
     add_flags(parser, without=CELL_OPTIONS)
     parser.set_defaults(handler=run)
@@ -39,36 +48,55 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(flags: dict[str, Any]) -> None:
     """Train and evaluate every cell that is not finished, and write the table."""
-    chosen = {name: flags.pop(name) for name in ("command", "methods", "bits", "seeds", "output")}
+    chosen = {name: flags.pop(name) for name in CHOSEN}
     given = given_options(flags)
     base = make_config({**given, "is_train": True})
     if not base.batch_size:
         raise InputError("--batch-size auto: methods must be compared at the same batch size; give a number")
+    seeds = chosen["seeds"] * len(chosen["bits"]) if len(chosen["seeds"]) == 1 else chosen["seeds"]
+    if len(seeds) != len(chosen["bits"]):
+        raise InputError(f"--seeds: {len(seeds)} numbers for {len(chosen['bits'])} code lengths; give one, or one each")
     from math_hash.methods import METHODS, find_method, short_name
     from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
 
     methods = chosen["methods"] or list(METHODS)
-    for method in methods:
-        find_method(method)
     options = {method: _taken(method, base.method_options) for method in methods}
     if ignored := base.method_options.keys() - {name for taken in options.values() for name in taken}:
         raise InputError(f"option {', '.join(sorted(ignored))}: not an option of any of {' '.join(methods)}")
     folder = Path(base.result_name) / base.dataset
     reference = float_reference(base, folder)
+
+    def cell_of(method: str, k_bits: int, seed: int, lr: float | None) -> Cell:
+        name = f"{short_name(method)}_{k_bits}_{seed}" + (f"_lr{lr:g}" if lr else "")
+        return Cell(method, k_bits, seed, folder / name, lr)
+
+    def train(cells: list[Cell]) -> Iterator[Cell]:
+        for number, cell in enumerate(cells, start=1):
+            if not cell.is_finished:
+                rate = f", lr {cell.lr:g}" if cell.lr else ""
+                print(f"\n[{number}/{len(cells)}] {cell.method}, {cell.k_bits} bits, seed {cell.seed}{rate}")
+                if cell.is_started:
+                    train_with({"resume": str(cell.folder)})
+                else:
+                    own = {"method": cell.method, "k_bits": cell.k_bits, "seed": cell.seed, "lr": cell.lr}
+                    own |= {"save_dir": str(cell.folder), "method_options": options[cell.method]}
+                    train_with({**given, **{name: value for name, value in own.items() if value is not None}})
+            yield cell
+
+    learning = [method for method in methods if find_method(method).trained_by_gradient]
+    rates = chosen["learning_rates"] or []
+    tried = train([cell_of(method, chosen["bits"][0], 1, lr) for method in learning for lr in rates])
+    best: dict[str, Cell] = {}
+    for cell in tried:
+        best[cell.method] = max(best.get(cell.method, cell), cell, key=lambda one: one.results()["validation"])
     cells = [
-        Cell(method, k_bits, seed, folder / f"{short_name(method)}_{k_bits}_{seed}")
-        for seed in range(1, chosen["seeds"] + 1)
-        for k_bits in chosen["bits"]
+        cell_of(method, k_bits, seed, best[method].lr if method in best else None)
+        for seed in range(1, max(seeds) + 1)
+        for k_bits, runs in zip(chosen["bits"], seeds, strict=True)
         for method in methods
+        if seed <= runs
     ]
-    for number, cell in enumerate(cells, start=1):
-        if not cell.is_finished:
-            print(f"\n[{number}/{len(cells)}] {cell.method}, {cell.k_bits} bits, seed {cell.seed}")
-            if cell.is_started:
-                train_with({"resume": str(cell.folder)})
-            else:
-                own = {"method": cell.method, "k_bits": cell.k_bits, "seed": cell.seed, "save_dir": str(cell.folder)}
-                train_with({**given, **own, "method_options": options[cell.method]})
+    for _ in train(cells):
         write_leaderboard(cells, chosen["output"], base, reference)
     print(f"\nleaderboard  {chosen['output'] / 'leaderboard.md'}")
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from math_hash.data.needs import EVERYTHING, Needs
 from math_hash.encoders.encoder import Encoder, EncoderInput, ParameterGroups
@@ -12,7 +13,9 @@ from math_hash.errors import InputError
 
 
 class PrecomputedEncoder(Encoder):
-    """Passes stored features on. If image and text widths differ, one learned linear map per modality joins them.
+    """Passes stored features on. If image and text widths differ, zeros fill the narrower ones.
+
+    Nothing is learned here: a learned map to one width in front of the heads made codes worse (docs/methods.md).
 
     Args:
         image_width: width of the stored image features.
@@ -20,7 +23,7 @@ class PrecomputedEncoder(Encoder):
         stage_widths: of the stored stages of images and of texts; None if there are none.
 
     Attributes:
-        width: the shared width d, the smaller of the two.
+        width: the shared width d, the larger of the two.
     """
 
     takes_pictures = False
@@ -30,10 +33,7 @@ class PrecomputedEncoder(Encoder):
         self.tokenizer = _NoTokenizer()
         self.stored_widths = (image_width, text_width)
         self.stage_widths = None if stage_widths is None else (stage_widths[0], stage_widths[1])
-        self.width = min(image_width, text_width)
-        same = image_width == text_width
-        self.image_map = nn.Identity() if same else nn.Linear(image_width, self.width)
-        self.text_map = nn.Identity() if same else nn.Linear(text_width, self.width)
+        self.width = max(image_width, text_width)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -48,15 +48,19 @@ class PrecomputedEncoder(Encoder):
 
     def encode_image(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
         """`stored`: float pooled (b, image_width) and, as `needs` asks, tokens (b, length, image_width), stages."""
-        return stored_features(_stored(stored), needs, self.image_map)
+        return stored_features(_stored(stored), needs, self._padded)
 
     def encode_text(self, stored: EncoderInput, needs: Needs = EVERYTHING) -> Features:
         """`stored`: as for images, with text_width, and with tokens also padding, bool (b, length)."""
-        return stored_features(_stored(stored), needs, self.text_map)
+        return stored_features(_stored(stored), needs, self._padded)
+
+    def _padded(self, values: Tensor) -> Tensor:
+        """From (..., image_width or text_width) to (..., width)."""
+        return F.pad(values, (0, self.width - values.shape[-1]))
 
     def parameter_groups(self) -> ParameterGroups:
-        """All of it is new."""
-        return ParameterGroups([], [parameter for parameter in self.parameters() if parameter.requires_grad])
+        """It has none."""
+        return ParameterGroups([], [])
 
     @property
     def resolution(self) -> NoReturn:

@@ -72,21 +72,46 @@ def test_streams_learn_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
 def test_benchmark_writes_a_table_and_continues_where_it_stopped(tiny_flags, tmp_path, capsys):
     flags = tiny_flags[: tiny_flags.index("--k-bits")]
     flags += ["--result-name", str(tmp_path / "cells"), "--epochs", "1"]
-    arguments = ["benchmark", "--methods", "DCMH", "ITQ", "--bits", "8", "12", "--seeds", "2"]
+    arguments = [
+        "benchmark",
+        "--methods",
+        "DCMH",
+        "MATH",
+        "ITQ",
+        "--bits",
+        "8",
+        "12",
+        "--seeds",
+        "2",
+        "1",
+        "--learning-rates",
+        "0.0005",
+        "0.001",
+    ]
     arguments += ["--output", str(tmp_path / "docs"), *flags]
     assert main(arguments) == 0
     page = (tmp_path / "docs/leaderboard.md").read_text()
-    assert page.count("| DCMH |") == page.count("| ITQ |") == 2
-    assert page.count("±") >= 16
-    assert page.count("| float cosine |") == 2
-    assert "16 bits 0.7410 / 0.7827" in page
+    rows = [line for line in page.splitlines() if line.startswith("| DCMH |")]
+    assert len(rows) == 3  # two of ours, one published
+    assert rows[0].count("±") == 4
+    assert (
+        re.search(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\] \| 2 \| 0\.0005 \|", rows[0])
+        or "| 2 | 0.001 |" in rows[0]
+    )
+    assert re.search(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\] \| 1 \| 0\.", rows[1])
+    assert "| DCMH | 0.7410 / 0.7827 |" in rows[2]
+    assert page.count("| float cosine |") == page.count("| chance level |") == 2
     assert (tmp_path / "docs/leaderboard.png").stat().st_size > 10000
-    removed = tmp_path / "cells/tiny/DCMH_8_2/results.json"
+    (removed,) = (tmp_path / "cells/tiny").glob("DCMH_8_2_lr*/results.json")
     removed.unlink()
     capsys.readouterr()
     assert main(arguments) == 0
-    assert re.findall(r"^\[\d+/8\] .*", capsys.readouterr().out, re.MULTILINE) == ["[5/8] DCMH, 8 bits, seed 2"]
+    assert re.findall(r"^\[\d+/9\] DCMH, 8 bits, seed 2, lr", capsys.readouterr().out, re.MULTILINE) == [
+        "[7/9] DCMH, 8 bits, seed 2, lr"
+    ]
     assert removed.is_file()
     assert (tmp_path / "docs/leaderboard.md").read_text() == page
+    assert main(["benchmark", "--methods", "ITQ", "--bits", "8", "--seeds", "2", "1", *flags]) == 2
+    assert "--seeds: 2 numbers for 1 code lengths" in capsys.readouterr().err
     assert main(["benchmark", "--methods", "XYZ", *flags]) == 2
     assert "installed are MATH" in capsys.readouterr().err

@@ -1,0 +1,87 @@
+"""Figures from papers, and which methods here are what their authors released."""
+
+from textwrap import wrap
+from typing import NamedTuple
+
+RELEASED = (
+    "MATH", "MITH", "CMCL", "DSPH", "DCGH", "DScPH", "DNPH", "DNpH", "DHaPH", "DCHMT", "TwDH", "DMsH-LN", "DDBH",
+    "DDWSH", "DPBE", "DPSIH", "DIMCH", "MESDCH", "MLSPH", "SCAHN", "DCMH", "UCCH", "DGCPN", "CIRH", "JDSH", "DJSRH",
+)  # fmt: skip
+"""Methods whose objective equals their authors' code, by `tests/test_released_objectives.py`."""
+RECONSTRUCTED = ("MMACH", "ClassifierBits")
+"""Methods that were built from the words of a paper, of which no code was released."""
+
+
+class Published(NamedTuple):
+    """Figures of one paper on one dataset: bits -> (image->text, text->image)."""
+
+    method: str
+    dataset: str
+    metric: str
+    figures: dict[int, tuple[float, float]]
+    source: str
+
+
+def _at(*rows: tuple[float, float]) -> dict[int, tuple[float, float]]:
+    return dict(zip((16, 32, 64), rows, strict=True))
+
+
+_MITH = "Liu et al., ACM MM 2023: CLIP ViT-B/32, 2,000 queries, 10,000 training rows"
+_DCHMT = "Tu et al., ACM MM 2022: CLIP ViT-B/32"
+PUBLISHED = (
+    Published("MITH", "MIRFlickr-25K", "mAP@all", _at((0.8464, 0.8228), (0.8645, 0.8389), (0.8718, 0.8468)), _MITH),
+    Published("MITH", "NUS-WIDE", "mAP@all", _at((0.7004, 0.7140), (0.7148, 0.7276), (0.7297, 0.7401)), _MITH),
+    Published("MITH", "MS COCO", "mAP@all", _at((0.7039, 0.7017), (0.7359, 0.7358), (0.7664, 0.7661)), _MITH),
+    Published("DCHMT", "MIRFlickr-25K", "mAP@all", _at((0.8263, 0.8116), (0.8272, 0.8137), (0.8441, 0.8281)), _DCHMT),
+    Published("DCHMT", "NUS-WIDE", "mAP@all", _at((0.6799, 0.6876), (0.6992, 0.7104), (0.7038, 0.7253)), _DCHMT),
+    Published("DCHMT", "MS COCO", "mAP@all", _at((0.6447, 0.6531), (0.6757, 0.6832), (0.6915, 0.7025)), _DCHMT),
+    Published(
+        "DCMH",
+        "MIRFlickr-25K",
+        "mAP@all",
+        _at((0.7410, 0.7827), (0.7465, 0.7900), (0.7485, 0.7932)),
+        "Jiang and Li, CVPR 2017, table 2: CNN-F, 20,015 rows, 2,000 queries, 10,000 training rows",
+    ),
+    Published(
+        "TwDH",
+        "MIRFlickr-25K",
+        "mAP@5000",
+        _at((0.8783, 0.8566), (0.8927, 0.8718), (0.8993, 0.8759)),
+        "Tu et al., TwDH: CLIP ViT-B/32; the mean over the first 5,000 rows of each ranking",
+    ),
+)
+
+
+def published_page() -> list[str]:
+    """The lines of the section on published figures: one table per dataset and metric."""
+    lines = [
+        "## Published figures",
+        "",
+        "From the methods' own papers, on the encoders and splits named there. Tables differ in dataset or metric, and",
+        "none of them can be compared with the tables above. Each cell is image->text / text->image.",
+    ]
+    for dataset, metric in dict.fromkeys((row.dataset, row.metric) for row in PUBLISHED):
+        rows = [row for row in PUBLISHED if (row.dataset, row.metric) == (dataset, metric)]
+        lines += ["", f"### {dataset}, {metric}", "", "| method | 16 bits | 32 bits | 64 bits | source |"]
+        lines.append("| --- | --- | --- | --- | --- |")
+        for row in rows:
+            cells = [f"{image:.4f} / {text:.4f}" for image, text in row.figures.values()]
+            lines.append(f"| {row.method} | {' | '.join(cells)} | {row.source} |")
+    return lines
+
+
+def provenance_page(methods: list[str]) -> list[str]:
+    """The lines that say which of these methods are their authors' and which are not."""
+    released = [method for method in methods if method in RELEASED]
+    rebuilt = [method for method in methods if method in RECONSTRUCTED]
+    text = ""
+    if released:
+        text = (
+            f"Equal to the authors' released code: {', '.join(released)}. Every term of the objective and all "
+            "gradients are compared with numbers that this code returned, from one fixture `<METHOD>.npz` each "
+            "(`tests/test_released_objectives.py`). Heads, presets and what no fixture holds are described in "
+            "[methods](methods.md). "
+        )
+    if rebuilt:
+        text += f"Reconstructions from papers, of which no code was released: {', '.join(rebuilt)}."
+    return ["## Which methods equal their releases", "", *wrap(text, 116)]
