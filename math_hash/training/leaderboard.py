@@ -125,16 +125,17 @@ def write_leaderboard(cells: Sequence[Cell], folder: Path, config: Config, refer
 def _page(finished: dict[tuple[int, str], list[Cell]], config: Config, reference: dict[str, float]) -> str:
     first = next(iter(finished.values()))[0].results()
     rates = sorted({cell.lr for cells in finished.values() for cell in cells if cell.lr})
+    counts = f"{first['queries']} queries, {first['database']} database rows, {first['training_rows']} training rows"
     setting = (
-        f"Protocol `{first['protocol']}`, {first['queries']} queries, {first['database']} database rows, of which "
-        f"{first['training_rows']} are training rows. Encoder: {_encoder(config)}. {config.epochs} epochs, batches "
-        f"of {config.batch_size}, precision {config.precision}; the epoch is chosen on {first['selected_on']}. mAP over "
-        "the whole database, mean and standard deviation over seeds. The score is the mean of both cross-modal "
-        f"directions on a scale from the chance level (0) to a perfect ranking (1). Against {REFERENCE}: the difference "
-        "in mAP, a mean over both cross-modal directions and all seeds, and its 95 % interval by a paired bootstrap "
-        "over queries. The column lr has the learning rate that gave the best validation score of those in "
-        f"{{{', '.join(f'{rate:g}' for rate in rates)}}}, tried with seed 1 at the shortest length; where it is empty, "
-        "it is the preset's. Float cosine compares the encoder's own vectors, neither trained nor hashed."
+        f"Protocol `{first['protocol']}`: {counts}, which are in the database. Encoder: {_encoder(config)}. "
+        f"{config.epochs} epochs, batches of {config.batch_size}, precision {config.precision}; the epoch is chosen on "
+        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds. The score is "
+        "the mean of both cross-modal directions on a scale from the chance level (0) to a perfect ranking (1). "
+        f"Against {REFERENCE}: the difference in mAP, a mean over both cross-modal directions and all seeds, and "
+        "its 95 % interval by a paired bootstrap over queries. The column lr has the learning rate that gave the best "
+        f"validation score of those in {{{', '.join(f'{rate:g}' for rate in rates)}}}, tried with seed 1 at the first "
+        "length; where it is empty, it is the preset's. Float cosine compares the encoder's own vectors, neither "
+        "trained nor hashed."
     )
     lines = [f"# Leaderboard: {config.dataset}", "", *wrap(setting, 116), "", "![mAP against bits](leaderboard.png)"]
     for k_bits in sorted({bits for bits, _ in finished}):
@@ -164,7 +165,7 @@ def _table(finished: dict[str, list[Cell]], k_bits: int, reference: dict[str, fl
         )
     floats = " | ".join(f"{reference[name]:.4f}" for name in DIRECTIONS)
     floor = f"{next(iter(results.values()))[0]['floor']:.4f}"
-    rest = " | |" * 6
+    rest = " |" * 7
     return [*lines, f"| float cosine | {floats}{rest}", f"| chance level | {' | '.join([floor] * 4)}{rest}"]
 
 
