@@ -5,12 +5,11 @@ Notation: b rows of a batch, n rows of a code bank, k bits, d the width of conti
 
 from collections.abc import Iterable
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from math_hash.methods.recompute import recomputed
 
 
 def shared_label(labels: Tensor, others: Tensor) -> Tensor:
@@ -47,7 +46,6 @@ def cosine(vectors: Tensor, others: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1) @ F.normalize(others.float(), dim=-1).T
 
 
-@recomputed
 def pairwise_likelihood(
     bank: Tensor, codes: Tensor, similarity: Tensor, scale: float = 2.0, limit: float = 64.0
 ) -> Tensor:
@@ -57,7 +55,7 @@ def pairwise_likelihood(
     release.
 
     Args:
-        bank: F, (n, k), constant.
+        bank: F, (n, k).
         codes: h, (b, k).
         similarity: S, (n, b) of 0/1.
         scale: divisor of the inner products.
@@ -66,8 +64,26 @@ def pairwise_likelihood(
     Returns:
         A scalar.
     """
-    s = torch.clamp(bank @ codes.T, -limit, limit) / scale
-    return (F.softplus(s) - similarity * s).mean()
+    return _Likelihood.apply(bank, codes, similarity, scale, limit)
+
+
+class _Likelihood(torch.autograd.Function):
+    """`pairwise_likelihood` with its gradient in closed form, so that no (n, b) matrix is kept or computed twice."""
+
+    @staticmethod
+    def forward(ctx: Any, bank: Tensor, codes: Tensor, similarity: Tensor, scale: float, limit: float) -> Tensor:
+        products = bank @ codes.T
+        s = products.clamp(-limit, limit).div_(scale)
+        if any(ctx.needs_input_grad):
+            slope = torch.sigmoid(s).sub_(similarity).mul_(products.abs_() <= limit).div_(scale * s.numel())
+            ctx.to_bank = slope @ codes if ctx.needs_input_grad[0] else None
+            ctx.to_codes = slope.T @ bank if ctx.needs_input_grad[1] else None
+        return (F.softplus(s) - similarity * s).mean()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_inputs = (None if found is None else gradient * found for found in (ctx.to_bank, ctx.to_codes))
+        return *of_inputs, None, None, None
 
 
 def distances(codes: Tensor, others: Tensor) -> Tensor:
