@@ -39,7 +39,8 @@ def test_each_option_comes_from_the_first_source_that_sets_it(tmp_path):
     (tmp_path / "own.yaml").write_text("epochs: 7\nmethod_options: {hyper_MSE: 3, hyper_quan: 4}\n")
     given = {"features": "x", "config": str(tmp_path / "own.yaml"), "method_options": {"hyper_quan": 5}, "lr": 0.5}
     config = make_config(given)
-    assert config.method_options == {"transformer_layers": 0, "hyper_MSE": 3, "hyper_quan": 5, "hyper_contrast": 1}
+    preset = {"transformer_layers": 0, "fusion": "token", "hyper_contrast": 0.1}
+    assert config.method_options == {**preset, "hyper_MSE": 3, "hyper_quan": 5}
     assert (config.epochs, config.lr, config.num_workers) == (7, 0.5, 0)
 
 
