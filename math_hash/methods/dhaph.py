@@ -27,7 +27,7 @@ class DHaPH(PooledMethod):
         width: d, of the encoder's features.
         k_bits: k.
         temperature: of the contrast.
-        hierarchy: weight of the hyperbolic terms.
+        hierarchy: weight of the hyperbolic terms; 0 leaves them out, which changes no code where codes are detached.
         margin: of the hierarchy.
         proxies: number of proxies.
         neighbors: how many nearest neighbors may be mutual.
@@ -77,6 +77,8 @@ class DHaPH(PooledMethod):
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = shared_label(bank_labels[rows], bank_labels[rows])
         terms = {f"{name} contrast": self._contrast(cosine(*pair), S) for name, pair in code_pairs(outputs).items()}
+        if not self.hierarchy:
+            return terms
         proxies = to_ball(self.proxies, self.curvature, self.longest)
         for name, h in outputs.items():
             vectors = self.projection(F.layer_norm(h.detach() if self.detach else h, h.shape[-1:]))
