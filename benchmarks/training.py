@@ -5,11 +5,12 @@
 *local*: the local head's hash layer, forward and backward, on 49 tokens: one product on the mean token, against one
 small linear layer per token and bit. *likelihood*: the pairwise likelihood against 10,000 rows and its gradient, in
 closed form, against the formula and autograd, which keeps six matrices of that size. *optimizer*: a step of BertAdam
-over MATH's parameters, against a loop over them and against PyTorch's AdamW(foreach=True). *step*: a whole MATH step with a ViT-B/32 of random weights, in
-fp32, with bf16 autocast and compiled, against the plain formulation (one small linear layer per token and bit,
-attention as its formula says, anomaly detection, the loop over parameters), and against the rate of this machine's
-matrix products, measured before and after. Its memory is the most that was allocated at one time; a process takes
-somewhat more, since there are gaps between the blocks of its heap. It runs on a GPU where there is one.
+over MATH's parameters, against a loop over them and against PyTorch's AdamW(foreach=True). *step*: a whole MATH step
+with a ViT-B/32 of random weights, in fp32, with bf16 autocast and compiled, against the plain formulation (one small
+linear layer per token and bit, attention as its formula says, anomaly detection, the loop over parameters), and
+against the rate of this machine's matrix products, measured before and after. Its memory is the most that was
+allocated at one time; a process takes somewhat more, since there are gaps between the blocks of its heap. It runs on
+a GPU where there is one.
 """
 
 import argparse
