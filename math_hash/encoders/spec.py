@@ -18,7 +18,7 @@ def build_encoder(spec: Mapping[str, Any]) -> Encoder:
         InputError: the kind is unknown, or something is missing, damaged or of another version.
 
     >>> build_encoder({"kind": "precomputed", "image_width": 8, "text_width": 6}).width
-    6
+    8
     """
     options = dict(spec)
     kind = options.pop("kind", None)
