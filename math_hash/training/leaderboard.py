@@ -47,11 +47,10 @@ class Cell:
         return (self.folder / CONFIG).is_file()
 
     def results(self) -> dict[str, Any]:
-        """Its `results.json`, with `training_seconds` summed over the epochs."""
+        """Its `results.json`, with the best score on validation rows."""
         path = self.folder / METRICS
         epochs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         found = read_json(self.folder / RESULTS)
-        found["training_seconds"] = sum(epoch["training_seconds"] for epoch in epochs)
         found["validation"] = max((epoch["score"] for epoch in epochs if "score" in epoch), default=0.0)
         return found
 
@@ -151,21 +150,20 @@ def _table(finished: dict[str, list[Cell]], k_bits: int, reference: dict[str, fl
         "",
         f"## {k_bits} bits",
         "",
-        f"| method | {' | '.join(DIRECTIONS)} | score | against {REFERENCE} | runs | lr | training | head |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| method | {' | '.join(DIRECTIONS)} | score | against {REFERENCE} | runs | lr | head |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     results = {method: [cell.results() for cell in cells] for method, cells in finished.items()}
     for method, runs in sorted(results.items(), key=lambda row: -_score(row[1])):
         values = [_mean_and_deviation([run["mAP"].get(name) for run in runs]) for name in DIRECTIONS]
-        seconds = np.mean([run["training_seconds"] for run in runs])
         rate = finished[method][0].lr
         lines.append(
             f"| {method} | {' | '.join(values)} | {_score(runs):.3f} | {_difference(finished, method)} | {len(runs)} "
-            f"| {rate or ''} | {seconds:.0f} s | {runs[0]['head_parameters'] / 1e6:.2f} M |"
+            f"| {rate or ''} | {runs[0]['head_parameters'] / 1e6:.2f} M |"
         )
     floats = " | ".join(f"{reference[name]:.4f}" for name in DIRECTIONS)
     floor = f"{next(iter(results.values()))[0]['floor']:.4f}"
-    rest = " |" * 7
+    rest = " |" * 6
     return [*lines, f"| float cosine | {floats}{rest}", f"| chance level | {' | '.join([floor] * 4)}{rest}"]
 
 
