@@ -7,7 +7,7 @@ from typing import Any
 
 from math_hash.cli.flags import add_flags, given_options
 from math_hash.cli.train import train_with
-from math_hash.config import make_config
+from math_hash.config import make_config, read_yaml
 from math_hash.errors import InputError
 
 _BENCHMARK_HELP = """\
@@ -60,8 +60,11 @@ def run(flags: dict[str, Any]) -> None:
     from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
 
     methods = chosen["methods"] or list(METHODS)
-    options = {method: _taken(method, base.method_options) for method in methods}
-    if ignored := base.method_options.keys() - {name for taken in options.values() for name in taken}:
+    # base.method_options holds those of the presets of MATH too, which are not for other methods
+    of_file = read_yaml(given["config"])["method_options"] if "config" in given else {}
+    asked = {**of_file, **given.get("method_options", {})}
+    options = {method: _taken(method, asked) for method in methods}
+    if ignored := asked.keys() - {name for taken in options.values() for name in taken}:
         raise InputError(f"option {', '.join(sorted(ignored))}: not an option of any of {' '.join(methods)}")
     folder = Path(base.result_name) / base.dataset
     reference = float_reference(base, folder)
