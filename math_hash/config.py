@@ -240,7 +240,7 @@ def _presets(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _preset(name: str) -> dict[str, Any]:
-    if not all(part.isidentifier() for part in name.split("/")):
+    if not all(part.replace("-", "_").isidentifier() for part in name.split("/")):
         return {}
     preset = files("math_hash") / "methods" / "presets" / f"{name}.yaml"
     return yaml.safe_load(preset.read_text()) if preset.is_file() else {}

@@ -93,3 +93,8 @@ def test_an_option_that_a_method_does_not_have_is_one_line(tiny_flags, capsys, f
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_method_with_a_hyphen_in_its_name_has_its_preset():
+    config = make_config({"dataset": "demo", "method": "DMsH-LN"})
+    assert config.method_options == {"similar": "labels"} and config.lr == 0.0003
