@@ -186,7 +186,7 @@ def _products(
     other: tuple[np.ndarray, np.ndarray],
     distances: np.ndarray,
 ) -> Iterator[Pairs]:
-    """Pairs of each row of a range of `rows` and each row of another range, given as starts and sizes (m,), in chunks."""
+    """Pairs of each row in a range of `rows` and each in another, in chunks; ranges are starts and sizes, (m,) each."""
     (start, size), (other_start, other_size) = one, other
     ends = np.cumsum(size * other_size)
     for begin in range(0, int(ends[-1]) if len(ends) else 0, CHUNK):
@@ -205,7 +205,7 @@ def _only(pairs: Pairs, kept: np.ndarray) -> Pairs:
 def _fill_buckets(
     codes: np.ndarray, positions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
-    """Counting sort by the key that the bits at some positions form: where each bucket starts, and the codes' places."""
+    """Counting sort by the key that the bits at some positions form: starts of the buckets, and the codes' places."""
     count, length = codes.shape[1], len(positions)
     keys, starts = np.zeros(count, np.int64), np.zeros((1 << length) + 1, np.int64)
     for bit in range(length):
