@@ -25,7 +25,7 @@ _PROBE, _SORT = 4, 50  # costs of looking up a bucket, and of putting a code int
 
 
 class Pairs(NamedTuple):
-    """Pairs of rows: the numbers of the first and the second, int64 (m,), and their distances, uint16 (m,)."""
+    """Pairs of rows: the numbers (or ids) of the first and the second, each (m,), and their distances, (m,)."""
 
     first: np.ndarray
     second: np.ndarray
