@@ -147,7 +147,7 @@ def join_groups(groups: Groups, k_bits: int, radius: int, progress: bool = False
             state = np.zeros(4, np.int64)
             while state[0] < len(keys):
                 size = _compare_buckets(
-                    in_order, places, starts, probes, radius, masks[:number], limits[:number], state, *found
+                    in_order, places, starts, probes, radius, masks[:number], limits[:number], state, _WORK, *found
                 )
                 bar.update(number * count + int(starts[state[0]]) - bar.n)
                 if size:
@@ -233,13 +233,15 @@ def _compare_buckets(
     masks: np.ndarray,
     limits: np.ndarray,
     state: np.ndarray,
+    most_work: int,
     first: np.ndarray,
     second: np.ndarray,
     distances: np.ndarray,
 ) -> int:  # pragma: no cover - compiled
     """Compare the codes of buckets whose keys differ by a probe, from `state` on: a key, a probe, and two codes.
 
-    Stops when the arrays are full or `_WORK` is done, with the state to go on from, at the end the number of keys.
+    Stops when the arrays are full or the most work is done; the state then says where to go on, at the end the number
+    of keys.
     `masks` and `limits` are those of the substrings before, which have reported the pairs that are close there.
 
     Returns:
@@ -251,7 +253,7 @@ def _compare_buckets(
             other = key ^ probes[probe]
             for a in range(max(starts[key], state[2]), starts[key + 1] if other >= key else 0):
                 begin, end = a + 1 if other == key else starts[other], starts[other + 1]
-                if work > _WORK:
+                if work > most_work:
                     state[0], state[1], state[2], state[3] = key, probe, a, 0
                     return size
                 work += end - begin + 1
