@@ -39,7 +39,7 @@ def plain_pairs(distances, radius, first_row=lambda i: 0):
     ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(codes_and_radius(), st.sampled_from([1, 7, 1 << 20]), st.sampled_from([3, 1 << 28]))
 def test_the_join_equals_brute_force(drawn, chunk, work):
     """Also where it stops and goes on after every few pairs or comparisons."""
@@ -54,7 +54,7 @@ def test_the_join_equals_brute_force(drawn, chunk, work):
     assert crossing == plain_pairs(distances[:half, half:], radius)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(codes_and_radius())
 def test_groups_are_the_connected_components(drawn):
     codes, k_bits, radius = drawn
