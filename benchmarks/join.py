@@ -36,11 +36,11 @@ def joined(codes: np.ndarray, radius: int) -> int:
 
 
 def compared(codes: np.ndarray, radius: int) -> int:
-    """The same by comparing each code with all later ones, 256 at a time."""
+    """The same by comparing each code with all later ones, 16 at a time."""
     words, count = codes.view(np.uint64)[:, 0], 0
-    for start in range(0, len(words), 256):
-        near = np.bitwise_count(words[start : start + 256, None] ^ words[start:]) <= radius
-        count += int(near.sum()) - int(near[:, :256].sum() + len(near)) // 2  # the first square holds each pair twice
+    for start in range(0, len(words), 16):
+        near = np.bitwise_count(words[start : start + 16, None] ^ words[start:]) <= radius
+        count += int(near.sum()) - int(near[:, :16].sum() + len(near)) // 2  # the first square holds each pair twice
     return count
 
 

@@ -5,9 +5,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from math_hash.hamming.join import Pairs
+    from math_hash.retrieval.stored_codes import StoredCodes
 
 _HELP = """\
 Find near duplicates: rows whose codes differ in few bits. A collection is an index, or a folder that `math-hash encode`
@@ -32,9 +33,8 @@ or pairs of rows, each with its distance:
   math-hash duplicates photos.codes --mismatches texts.codes    # images that fit their own texts least
 """
 _MOST_PAIRS = 10_000_000
-_SHOWN = 20  # groups or pairs that a table has
+_SHOWN = 20  # groups or pairs in a table, and rows per group
 
-Row = dict[str, Any]  # id, image, text
 Record = dict[str, Any]  # a line of the output: a row of a group, or a pair of rows
 
 
@@ -75,6 +75,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(flags: argparse.Namespace) -> None:
     """Find, and print or write."""
+    from math_hash.retrieval.stored_codes import StoredCodes
+
     if flags.limit is not None and flags.limit < 1:
         raise InputError(f"--limit {flags.limit}; expected 1 or more")
     if flags.mismatches and flags.radius is not None:
@@ -82,13 +84,13 @@ def run(flags: argparse.Namespace) -> None:
     limit = flags.limit or (None if flags.json or flags.output else _SHOWN)
     radius = 2 if flags.radius is None else flags.radius
     with ExitStack() as opened:
-        collection = _Collection.open(flags.collection, opened)
+        collection = StoredCodes.open(flags.collection, opened)
         if flags.other:
-            records, summary = _near_pairs(collection, _Collection.open(flags.other, opened), radius, limit)
+            records, summary = _near_pairs(collection, StoredCodes.open(flags.other, opened), radius, limit)
         elif flags.leaks:
             records, summary = _leaks(collection, flags, radius, limit)
         elif flags.mismatches:
-            records, summary = _mismatches(collection, _Collection.open(flags.mismatches, opened), limit)
+            records, summary = _mismatches(collection, StoredCodes.open(flags.mismatches, opened), limit)
         else:
             records, summary = _groups(collection, radius, limit)
     if flags.json:
@@ -101,62 +103,13 @@ def run(flags: argparse.Namespace) -> None:
         print(summary)
 
 
-@dataclass(frozen=True)
-class _Collection:
-    """Codes of rows, wherever they lie.
-
-    Attributes:
-        name: as it was given.
-        k_bits, model: of the codes; the model's fingerprint is "" if it is not known.
-        codes: packed, uint8 (n, ceil(k_bits / 8)).
-        ids: all ids.
-        rows: rows by their places, at the places asked for.
-    """
-
-    name: str
-    k_bits: int
-    model: str
-    codes: "np.ndarray"
-    ids: Callable[[], list[Any]]
-    rows: Callable[["np.ndarray"], dict[int, Row]]
-
-    @classmethod
-    def open(cls, name: str, opened: ExitStack) -> "_Collection":
-        """Open an index or a folder of codes; `opened` closes it."""
-        from math_hash.retrieval import open_index
-        from math_hash.retrieval.codes_folder import CodesFolder
-
-        if (Path(name) / "codes.npy").is_file():
-            folder = CodesFolder.open(name)
-
-            def rows_of(places: "np.ndarray") -> dict[int, Row]:
-                wanted = set(places.tolist())
-                return {place: _row(*row) for place, row in enumerate(folder.rows()) if place in wanted}
-
-            ids = lambda: [row_id for row_id, _ in folder.rows()]  # noqa: E731
-            return cls(name, folder.config["k_bits"], folder.config["model"], folder.codes, ids, rows_of)
-        index = opened.enter_context(open_index(name, create=False))
-        all_ids, codes = index.all_codes()
-
-        def rows_at(places: "np.ndarray") -> dict[int, Row]:
-            rows = zip(places.tolist(), all_ids[places].tolist(), index.rows(all_ids[places]), strict=True)
-            return {place: _row(row_id, row[1] if row else {}) for place, row_id, row in rows}
-
-        return cls(name, index.k_bits, index.model, codes, all_ids.tolist, rows_at)
-
-    def require_same_codes(self, other: "_Collection") -> None:
-        """Raises InputError if the other collection's codes are of another length or model."""
-        if self.k_bits != other.k_bits:
-            raise InputError(f"{other.name}: codes of {other.k_bits} bits, but {self.name} has {self.k_bits}")
-        if self.model and other.model and self.model != other.model:
-            raise InputError(f"{other.name}: codes of another model than {self.name}; distances would mean nothing")
+def _described(row: tuple[Any, dict[str, Any]], prefix: str = "") -> Record:
+    row_id, metadata = row
+    columns = {"id": row_id, "image": metadata.get("image", ""), "text": metadata.get("text", "")}
+    return {prefix + name: value for name, value in columns.items()}
 
 
-def _row(row_id: Any, metadata: dict[str, Any]) -> Row:
-    return {"id": row_id, "image": metadata.get("image", ""), "text": metadata.get("text", "")}
-
-
-def _groups(collection: _Collection, radius: int, limit: int | None) -> tuple[list[Record], str]:
+def _groups(collection: "StoredCodes", radius: int, limit: int | None) -> tuple[list[Record], str]:
     import numpy as np
 
     from math_hash.hamming.groups import near_duplicates
@@ -165,7 +118,7 @@ def _groups(collection: _Collection, radius: int, limit: int | None) -> tuple[li
     shown = groups[:limit]
     rows = collection.rows(np.concatenate([places for places, _ in shown])) if shown else {}
     records = [
-        {"group": number, "size": len(places), "distance": distance, **rows[place]}
+        {"group": number, "size": len(places), "distance": distance, **_described(rows[place])}
         for number, (places, distances) in enumerate(shown, start=1)
         for place, distance in zip(places.tolist(), distances.tolist(), strict=True)
     ]
@@ -173,14 +126,14 @@ def _groups(collection: _Collection, radius: int, limit: int | None) -> tuple[li
     return records, f"{len(groups)} groups with {grouped} of {len(collection.codes)} rows within radius {radius}"
 
 
-def _near_pairs(one: _Collection, other: _Collection, radius: int, limit: int | None) -> tuple[list[Record], str]:
+def _near_pairs(one: "StoredCodes", other: "StoredCodes", radius: int, limit: int | None) -> tuple[list[Record], str]:
     one.require_same_codes(other)
     pairs = _sorted_pairs(one.codes, other.codes, one.k_bits, radius)
     return _pair_records(pairs, one, other, limit), f"{len(pairs.first)} pairs within radius {radius}"
 
 
 def _leaks(
-    collection: _Collection, flags: argparse.Namespace, radius: int, limit: int | None
+    collection: "StoredCodes", flags: argparse.Namespace, radius: int, limit: int | None
 ) -> tuple[list[Record], str]:
     import numpy as np
 
@@ -188,7 +141,7 @@ def _leaks(
     from math_hash.data.split import split_rows
     from math_hash.mat import read_strings
 
-    folder = flags.leaks.absolute()
+    folder = flags.leaks.resolve()
     given = {name: getattr(flags, name) for name in ("query_num", "train_num", "split_seed")}
     config = make_config({"dataset_root": str(folder.parent), "dataset": folder.name, **given})
     images = read_strings(folder / config.index_file, "index")
@@ -205,7 +158,7 @@ def _leaks(
     return _pair_records(pairs, collection, collection, limit), summary
 
 
-def _rows_of_dataset(collection: _Collection, images: list[str], folder: Path) -> "np.ndarray":
+def _rows_of_dataset(collection: "StoredCodes", images: list[str], folder: Path) -> "np.ndarray":
     """The row number in the dataset of each row of the collection, int64 (n,); unreadable pictures have no codes."""
     import numpy as np
 
@@ -223,7 +176,7 @@ def _rows_of_dataset(collection: _Collection, images: list[str], folder: Path) -
     return np.array(numbers, np.int64)
 
 
-def _mismatches(one: _Collection, other: _Collection, limit: int | None) -> tuple[list[Record], str]:
+def _mismatches(one: "StoredCodes", other: "StoredCodes", limit: int | None) -> tuple[list[Record], str]:
     import numpy as np
 
     from math_hash.hamming.codes import as_words
@@ -259,11 +212,11 @@ def _sorted_pairs(codes: "np.ndarray", others: "np.ndarray", k_bits: int, radius
     return Pairs(first[order], second[order], distances[order])
 
 
-def _pair_records(pairs: "Pairs", one: _Collection, other: _Collection, limit: int | None) -> list[Record]:
+def _pair_records(pairs: "Pairs", one: "StoredCodes", other: "StoredCodes", limit: int | None) -> list[Record]:
     first, second, distances = (values[:limit] for values in pairs)
     rows, other_rows = one.rows(first), other.rows(second)
     return [
-        {"distance": distance, **rows[place], **{f"other_{name}": value for name, value in other_rows[match].items()}}
+        {"distance": distance, **_described(rows[place]), **_described(other_rows[match], "other_")}
         for place, match, distance in zip(first.tolist(), second.tolist(), distances.tolist(), strict=True)
     ]
 
@@ -280,16 +233,19 @@ def _print_table(records: Sequence[Record]) -> None:
     width = max(
         (len(str(record[name])) for record in records for name in ("id", "other_id") if name in record), default=0
     )
-    last = None
-    for record in records:
-        if record.get("group") != last:
-            last = record["group"]
-            print(f"group {last}, {record['size']} rows")
-        row = _shown(record, "", width)
-        other = _shown(record, "other_", width) if "other_id" in record else row
-        print(f"{record['distance']:8d}  {row}")
-        if other != row:
-            print(f"{'':8}  {other}")
+    for _, group in groupby(records, lambda record: record.get("group")):
+        rows = list(group)
+        is_group = "group" in rows[0]
+        if is_group:
+            print(f"group {rows[0]['group']}, {len(rows)} rows")
+        for record in rows[: _SHOWN if is_group else None]:
+            row = _shown(record, "", width)
+            other = row if is_group else _shown(record, "other_", width)
+            print(f"{record['distance']:8d}  {row}")
+            if other != row:
+                print(f"{'':8}  {other}")
+        if len(rows) > _SHOWN and is_group:
+            print(f"{'':8}  and {len(rows) - _SHOWN} more")
 
 
 def _shown(record: Record, prefix: str, width: int) -> str:
