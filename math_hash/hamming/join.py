@@ -19,7 +19,7 @@ from math_hash.hamming.codes import as_words
 from math_hash.hamming.kernels import compiled, popcount
 
 CHUNK = 1 << 20  # the most pairs that are handed over at once
-_WORK = 1 << 28  # comparisons between two looks at the keyboard and the progress bar
+_WORK = 1 << 26  # comparisons between two looks at the keyboard and the progress bar
 _LONGEST_KEY = 24  # bits
 _PROBE, _SORT = 4, 50  # costs of looking up a bucket, and of putting a code into one, in comparisons
 
