@@ -58,6 +58,12 @@ SECTIONS = (
         "does the same with ten million codes.",
         ["search.py", "--rows", "10000000", "--queries", "300"],
     ),
+    (
+        "Near duplicates",
+        "compares the join of all pairs within a Hamming radius with a blocked brute force in NumPy: 64-bit codes, "
+        "clustered around 2,000 centers or structureless, one thread.",
+        ["join.py"],
+    ),
 )
 
 

@@ -145,11 +145,6 @@ class CodeModel(ABC):
         return bits if output == "bits" else pack(bits)
 
 
-def kept_fingerprint(fingerprint: str, bits: int | None) -> str:
-    """The fingerprint of a model cut to its `bits` most significant bits; None: all of them."""
-    return fingerprint if bits is None else f"{fingerprint.partition(':')[0]}:{bits}"
-
-
 def _as_pixels(images: Tensor, transform) -> Tensor:
     if images.ndim == 4 and images.shape[1] == 3:
         if images.dtype == torch.uint8:

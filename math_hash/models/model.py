@@ -19,7 +19,8 @@ from math_hash.encoders import Encoder
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
-from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, kept_fingerprint
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
+from math_hash.models.fingerprint import kept_fingerprint
 
 
 @dataclass(frozen=True)

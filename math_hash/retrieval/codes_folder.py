@@ -16,7 +16,7 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.files import read_json, require_sums
 from math_hash.hamming.codes import pack, unpack
-from math_hash.models.code_model import kept_fingerprint
+from math_hash.models.fingerprint import kept_fingerprint
 
 FORMAT = 1
 _BLOCK = 4096  # rows that are cut to fewer bits at once

@@ -1,7 +1,7 @@
 """One interface to every engine that holds codes and finds the nearest ones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
+from math_hash.hamming.join import Pairs, pairs_within
 
 Id = int | str
 IdKind = type[int] | type[str]
@@ -112,6 +113,53 @@ class Index(ABC):
             raise InputError(f"search_radius: radius {radius}; expected 0 or more")
         codes, where = self._checked_codes(codes), _checked_filter(where)
         return self._search_radius(codes, radius, where) if len(codes) else []
+
+    def pairs_within(self, radius: int, progress: bool = False) -> Iterator[Pairs]:
+        """All pairs of rows at a distance <= `radius`, each once, the row that was added first in front. Embedded only.
+
+        Args:
+            radius: from 0 to k_bits.
+            progress: show a progress bar.
+
+        Returns:
+            An iterator over chunks of at most a million pairs, in no particular order, so that memory is bounded: the
+            ids of the first and the second rows, each (m,), and their distances, int64 (m,).
+
+        Raises:
+            InputError: the radius is out of range, or the engine cannot hand out its rows.
+        """
+        ids, codes = self.all_codes()
+        chunks = pairs_within(codes, self.k_bits, radius, progress)
+        return (Pairs(ids[first], ids[second], distances.astype(np.int64)) for first, second, distances in chunks)
+
+    def duplicate_groups(self, radius: int, progress: bool = False) -> list[Neighbors]:
+        """Group the rows that are connected by pairs within `radius`, the largest group first. Embedded only.
+
+        Rows of one group may be further apart than the radius, where a chain of pairs connects them.
+
+        Returns:
+            Each group of two rows or more as the neighbors of its first row, the one that was added first, which is
+            among them: ids and distances to it, sorted by distance.
+
+        Raises:
+            InputError: as `pairs_within`.
+        """
+        from math_hash.hamming.groups import near_duplicates  # SciPy's graphs: searches do without
+
+        ids, codes = self.all_codes()
+        return [
+            Neighbors(ids[rows], distances) for rows, distances in near_duplicates(codes, self.k_bits, radius, progress)
+        ]
+
+    def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids, (n,), and the packed codes, uint8 (n, ceil(k_bits / 8)), of all rows, as they were added.
+
+        Raises:
+            InputError: the engine cannot hand them out; the embedded one can.
+        """
+        raise InputError(
+            f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
+        )
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""

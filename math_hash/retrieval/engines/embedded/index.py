@@ -137,6 +137,14 @@ class EmbeddedIndex(Index):
                 neighbors.append(Neighbors(_ids(segments, places[order]), distances[order].astype(np.int64)))
             return neighbors
 
+    def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.all_codes`."""
+        with self._lock, self._store.errors():
+            self._refresh()
+            rows = Segment.concatenate([segment.alive() for segment in self._segments({})])
+        codes = np.ascontiguousarray(rows.codes.T).view(np.uint8)[:, : -(-self.k_bits // 8)]
+        return _ids([rows], np.arange(len(rows))), codes
+
     def _segments(self, where: Mapping[str, Any]) -> list[Segment]:
         """What to scan: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
         snapshot = self._snapshot.segment
