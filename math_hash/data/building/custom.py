@@ -31,7 +31,8 @@ from tqdm import tqdm
 from math_hash.data.building.arguments import tool_parser
 from math_hash.data.building.build import build_dataset
 from math_hash.data.building.source import Source, label_matrix
-from math_hash.data.collection import Columns, Record, read_collection
+from math_hash.data.collection import read_collection
+from math_hash.data.records import Columns, Record
 from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
