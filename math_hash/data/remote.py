@@ -92,7 +92,9 @@ def open_remote_tar(url: str) -> Iterator[tarfile.TarFile]:
 
 def _file_system(url: str) -> tuple[Any, str]:
     import_extra(_PACKAGES[url.partition(":")[0]], "remote", url)
-    return fsspec.core.url_to_fs(url)
+    files, path = fsspec.core.url_to_fs(url)
+    files.invalidate_cache()  # of an earlier listing
+    return files, path
 
 
 @contextmanager

@@ -246,11 +246,8 @@ class _Vectors(Dataset[_Prepared]):
     def __getitem__(self, batch: Batch) -> _Prepared:
         rejected = [(record.where, record.problem) for record in batch.records if record.problem]
         usable = [record for record in batch.records if not record.problem]
-        inputs = (
-            torch.from_numpy(np.stack([record.vector for record in usable if record.vector is not None]))
-            if usable
-            else None
-        )
+        vectors = [record.vector for record in usable if record.vector is not None]
+        inputs = torch.from_numpy(np.stack(vectors)) if vectors else None
         return _Prepared(batch._replace(records=[]), [_row(record) for record in usable], inputs, rejected)
 
 
