@@ -118,7 +118,7 @@ def _encode_shards(
         collection.records(), shards, job.batch_size, accelerator.num_processes, accelerator.process_index, bar.update
     )
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
-    loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers)
+    loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
     shard = Shard(model.k_bits)
     for prepared in loader:
         codes = None
@@ -238,6 +238,10 @@ class _Texts(Dataset[_Prepared]):
         texts = [metadata["text"] for _, metadata in rows]
         inputs = self.tokenize(texts, self.max_words) if texts else None
         return _Prepared(batch._replace(records=[]), rows, inputs, rejected)
+
+
+def _unchanged(prepared: _Prepared) -> _Prepared:
+    return prepared
 
 
 class _Vectors(Dataset[_Prepared]):
