@@ -104,7 +104,7 @@ def _one_line_errors(url: str) -> Iterator[None]:
     except (InputError, tarfile.TarError):
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{url}: is not there; check the name") from error
+        raise InputError(f"{url}: is not there, or access is denied; check name and credentials") from error
     except Exception as error:  # each protocol's package raises kinds of its own
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{url}: cannot be read ({reason}); check access and try again") from error
