@@ -25,7 +25,7 @@ import pytest
 
 import math_hash
 from math_hash.cli import main_py
-from math_hash.data.collection import Columns
+from math_hash.data.records import Columns
 from math_hash.retrieval import open_index
 from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.encode import encode_collection

@@ -8,8 +8,9 @@ from math_hash.errors import InputError
 
 _HELP = """\
 Turn a collection into codes. INPUT is a folder of pictures, a dataset folder, a table (.csv, .tsv, .jsonl) with
-columns id, image, text, label, a .txt file with one text per line, or WebDataset tars. To continue an interrupted run,
-give the same command again.
+columns id, image, text, label, a .txt file with one text per line, WebDataset tars ("shards/{000..099}.tar", a folder,
+s3://bucket/shards), or embeddings: a folder of clip-retrieval, or parquet files with a column of vectors. To continue
+an interrupted run, give the same command again.
 
   math-hash encode RUN photos/ --output photos.codes
 
@@ -26,7 +27,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="run folder, saved folder, released .pth, or user/name on the hub")
-    parser.add_argument("input", type=Path, help="the collection")
+    parser.add_argument("input", help="the collection")
     parser.add_argument("--output", type=Path, required=True, help="folder of codes to write")
     parser.add_argument(
         "--modality", choices=("image", "text"), help="what to encode (texts of a .txt file, otherwise pictures)"
@@ -34,11 +35,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--image-root", help="folder that image paths start from (a table's own folder)")
     for name in ("id", "image", "text", "label"):
         parser.add_argument(f"--{name}-column", default=name, help=f"column of a table ({name})")
+    parser.add_argument("--vector-column", default="", help="column of the vectors in parquet files (the only one)")
     parser.add_argument("--separator", default=",", help="separator of the labels in a cell (,)")
     parser.add_argument("--bits", type=int, help="keep this many bits, the most significant ones (all)")
     parser.add_argument("--batch-size", type=int, default=64, help="rows encoded at once (64)")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that decode pictures (2)")
     parser.add_argument("--continuous", action="store_true", help="also keep continuous codes, for search --rerank")
+    parser.add_argument("--parquet", action="store_true", help="also write codes.parquet: id, code, metadata")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -46,7 +49,7 @@ def run(flags: argparse.Namespace) -> None:
     """Encode the collection."""
     from accelerate import Accelerator
 
-    from math_hash.data.collection import Columns
+    from math_hash.data.records import Columns
     from math_hash.models.load import load_model
     from math_hash.retrieval.encode import encode_collection
 
@@ -58,9 +61,12 @@ def run(flags: argparse.Namespace) -> None:
         model = model.with_bits(flags.bits)
     folder = encode_collection(
         model, flags.input, flags.output, modality=flags.modality,
-        columns=Columns(flags.image_column, flags.text_column, flags.label_column, flags.separator, flags.id_column),
+        columns=Columns(
+            flags.image_column, flags.text_column, flags.label_column, flags.separator, flags.id_column,
+            vector=flags.vector_column,
+        ),
         image_root=flags.image_root, batch_size=flags.batch_size, num_workers=flags.num_workers,
-        continuous=flags.continuous, accelerator=accelerator, progress=os.isatty(2),
+        continuous=flags.continuous, parquet=flags.parquet, accelerator=accelerator, progress=os.isatty(2),
     )  # fmt: skip
     if folder:
         rejected = folder.config["rejected"]

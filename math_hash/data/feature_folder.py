@@ -9,22 +9,25 @@ import torch
 from math_hash.data.needs import Needs
 from math_hash.errors import InputError
 
-_ARRAYS = {
-    "image": ("image_tokens", "image_pooled"),
-    "text": ("text_tokens", "text_pooled", "text_length"),
-    "label": ("label_tokens", "label_pooled", "label_length"),
-}
-
-_STAGES = ("image_stages", "text_stages")
+# arrays that are there together or not at all; the first ones always are
+_GROUPS = (
+    ("image_pooled", "text_pooled"),
+    ("image_tokens",),
+    ("text_tokens", "text_length"),
+    ("label_pooled",),
+    ("label_tokens", "label_length"),
+    ("image_stages", "text_stages"),
+)
+_DIMENSIONS = {"tokens": 3, "pooled": 2, "length": 1, "stages": 3}
 
 
 class FeatureFolder:
     """Stored features of the n instances of a dataset, memory-mapped.
 
-    Files, all of n rows, floats of any precision: `image_tokens.npy` (n, patches, w_i), `image_pooled.npy` (n, w_i);
-    `text_tokens.npy` (n, length, w_t), `text_pooled.npy` (n, w_t) and `text_length.npy` (n,), the number of tokens
-    that are not padding, markers included; the names of the labels as a third text: `label_tokens.npy`,
-    `label_pooled.npy`, `label_length.npy`. Of their own widths, and only for methods that use them:
+    Files, all of n rows, floats of any precision: `image_pooled.npy` (n, w_i) and `text_pooled.npy` (n, w_t). Only for
+    methods that use them: `image_tokens.npy` (n, patches, w_i); `text_tokens.npy` (n, length, w_t) and
+    `text_length.npy` (n,), the number of tokens that are not padding, markers included; the names of the labels as a
+    third text: `label_pooled.npy`, `label_tokens.npy`, `label_length.npy`; and, of their own widths,
     `image_stages.npy` and `text_stages.npy` (n, 4, w), pooled states of four depths.
 
     Args:
@@ -37,24 +40,40 @@ class FeatureFolder:
 
     def __init__(self, folder: str | Path, rows: int):
         self.folder = Path(folder)
-        self._arrays = {name: self._open(name, rows) for names in _ARRAYS.values() for name in names}
-        self.stage_widths: tuple[int, ...] | None = None
-        if all((self.folder / f"{name}.npy").exists() for name in _STAGES):
-            self._arrays.update((name, self._open(name, rows)) for name in _STAGES)
-            self.stage_widths = tuple(self._arrays[name].shape[-1] for name in _STAGES)
-            for name in _STAGES:
-                if self._arrays[name].ndim != 3 or self._arrays[name].shape[1] != 4:
-                    raise InputError(f"{self.folder}/{name}.npy: shape {self._arrays[name].shape}; expected (n, 4, w)")
-        for name, dimensions in (("tokens", 3), ("pooled", 2)):
-            for stream in _ARRAYS:
-                if self._arrays[f"{stream}_{name}"].ndim != dimensions:
-                    raise InputError(
-                        f"{self.folder}/{stream}_{name}.npy: shape {self._arrays[f'{stream}_{name}'].shape}; "
-                        f"expected {dimensions} dimensions"
-                    )
-        self.image_width, self.text_width = (self._width(stream) for stream in ("image", "text"))
-        if self._width("label") != self.text_width:
-            raise InputError(f"{self.folder}: label and text features differ in width; one encoder must make both")
+        self._arrays: dict[str, np.ndarray] = {}
+        for place, group in enumerate(_GROUPS):
+            if place == 0 or any((self.folder / f"{name}.npy").exists() for name in group):
+                self._arrays.update((name, self._open(name, rows)) for name in group)
+        for name, array in self._arrays.items():
+            stream, _, kind = name.partition("_")
+            if array.ndim != _DIMENSIONS[kind] or (kind == "stages" and array.shape[1] != 4):
+                expected = "(n, 4, w)" if kind == "stages" else f"{_DIMENSIONS[kind]} dimensions"
+                raise InputError(f"{self.folder}/{name}.npy: shape {array.shape}; expected {expected}")
+            pooled = self._arrays["text_pooled" if stream == "label" else f"{stream}_pooled"]
+            if kind in ("tokens", "pooled") and array.shape[-1] != pooled.shape[-1]:
+                raise InputError(
+                    f"{self.folder}/{name}.npy: {array.shape[-1]} wide, pooled vectors {pooled.shape[-1]}; "
+                    "one encoder must make both"
+                )
+        self.image_width, self.text_width = (self._arrays[name].shape[-1] for name in _GROUPS[0])
+        stages = [self._arrays[name].shape[-1] for name in _GROUPS[-1] if name in self._arrays]
+        self.stage_widths: tuple[int, ...] | None = tuple(stages) or None
+
+    def require(self, needs: Needs) -> None:
+        """Check that everything is here that a method reads.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        kinds = [kind for kind in ("tokens", "stages") if getattr(needs, kind)]
+        needed = [f"{stream}_{kind}" for stream in ("image", "text") for kind in kinds]
+        if needs.label_text:
+            needed += ["label_pooled", *(["label_tokens"] if needs.tokens else [])]
+        if missing := [f"{name}.npy" for name in needed if name not in self._arrays]:
+            raise InputError(
+                f"{self.folder}: the method also needs {', '.join(missing)}; choose one that needs pooled vectors "
+                "alone, such as --method DSPH, or see docs/features.md"
+            )
 
     def batch(self, stream: str, rows: Sequence[int], needs: Needs) -> dict[str, torch.Tensor]:
         """Features of one stream of some rows, as `PrecomputedEncoder` takes them.
@@ -100,9 +119,3 @@ class FeatureFolder:
         if len(array) != rows:
             raise InputError(f"{path}: {len(array)} rows, but the dataset has {rows}; compute the features again")
         return array
-
-    def _width(self, stream: str) -> int:
-        tokens, pooled = (self._arrays[f"{stream}_{name}"].shape[-1] for name in ("tokens", "pooled"))
-        if tokens != pooled:
-            raise InputError(f"{self.folder}: {stream} tokens are {tokens} wide, pooled vectors {pooled}")
-        return tokens

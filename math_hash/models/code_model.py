@@ -58,6 +58,22 @@ class CodeModel(ABC):
     def hash_text(self, texts: Any) -> Tensor:
         """Continuous codes (b, k) of token ids, int64 (b, max_words)."""
 
+    def vector_width(self, modality: str) -> int:
+        """Width of the embeddings that `hash_vectors` takes of "image" or "text".
+
+        Raises:
+            InputError: the model takes no embeddings.
+        """
+        raise InputError("a model in this format takes no embeddings; use the one that it was exported from")
+
+    def hash_vectors(self, vectors: Tensor, modality: str) -> Tensor:
+        """Continuous codes (b, k) of embeddings of "image" or "text", float32 (b, width), from the model's encoder.
+
+        Raises:
+            InputError: the model takes no embeddings, or only such that are not scaled to length 1.
+        """
+        raise NotImplementedError
+
     @property
     def kept_bit_order(self) -> list[int]:
         """Positions in its codes from the most to the least significant bit, if these were ranked."""

@@ -103,6 +103,30 @@ class HashModel(nn.Module, CodeModel):
         """Continuous codes (b, k) of a batch as the encoder takes it."""
         return self._kept(self.head.hash_text(self.encoder.encode_text(to_device(texts, self.device), self.head.needs)))
 
+    def vector_width(self, modality: str) -> int:
+        """See `CodeModel.vector_width`.
+
+        Raises:
+            InputError: the method needs more than one vector per item.
+        """
+        needs = self.head.needs
+        if needs.tokens or needs.stages:
+            what = "states of tokens" if needs.tokens else "states of four depths"
+            raise InputError(
+                f"{self.method} needs {what}, so this model cannot hash embeddings; train a method that needs one "
+                "vector per item, such as DSPH"
+            )
+        return self.encoder.stored_widths[("image", "text").index(modality)]
+
+    def hash_vectors(self, vectors: Tensor, modality: str) -> Tensor:
+        """See `CodeModel.hash_vectors`. A CLIP's own pooled vectors are never of length 1 throughout."""
+        if self.encoder.takes_pictures and ((vectors.norm(dim=1) - 1).abs() < 0.005).all():
+            raise InputError(
+                "the embeddings are scaled to length 1, but this model was trained on its encoder's vectors as they "
+                "are; store them unscaled, or train a model on these embeddings (docs/features.md)"
+            )
+        return (self.hash_image if modality == "image" else self.hash_text)({"pooled": vectors})
+
     def _kept(self, codes: Tensor) -> Tensor:
         return codes if self.k_bits == self.head.k_bits else codes[:, self.bit_order[: self.k_bits]]
 

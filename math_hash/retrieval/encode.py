@@ -4,9 +4,11 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -15,12 +17,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from math_hash.data import DatasetFolder, read_dataset
-from math_hash.data.collection import Columns, Record, read_collection
+from math_hash.data.collection import read_collection
+from math_hash.data.embeddings import Embeddings, has_embeddings_of, holds_embeddings, open_embeddings
 from math_hash.data.folder import inside_root
 from math_hash.data.images import ImageFile, TarMember, open_image
-from math_hash.errors import InputError
+from math_hash.data.records import Columns, Record
+from math_hash.data.remote import is_remote
+from math_hash.errors import InputError, import_extra
 from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
+from math_hash.retrieval.codes_parquet import write_parquet
 from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
 
 
@@ -35,6 +41,7 @@ def encode_collection(
     batch_size: int = 64,
     num_workers: int = 2,
     continuous: bool = False,
+    parquet: bool = False,
     accelerator: Accelerator | None = None,
     progress: bool = True,
 ) -> CodesFolder | None:
@@ -43,14 +50,15 @@ def encode_collection(
     Args:
         model: as `load_model` gives it.
         source: a folder of pictures, a dataset's folder, a `.csv`, `.tsv` or `.jsonl` table, a `.txt` file with one
-            text per line, a WebDataset `.tar` or a folder of them.
+            text per line, a WebDataset `.tar` or a folder of them, also as a URL, or embeddings (docs/features.md).
         output: the folder to write.
-        modality: "image" or "text"; by default texts of a `.txt` file and pictures of anything else.
-        columns: of a table.
+        modality: "image" or "text"; by default texts of a `.txt` file and pictures of anything else that has some.
+        columns: of a table or of parquet files.
         image_root: what a table's image paths start from (its own folder by default).
         batch_size: rows encoded at once; codes do not depend on it beyond rounding.
         num_workers: processes that decode pictures.
         continuous: keep the continuous codes too, for reranking.
+        parquet: write ids, codes and metadata as `codes.parquet` too.
         accelerator: encodes on its device; each of its n processes encodes every n-th shard.
         progress: show a progress bar on the main process.
 
@@ -60,13 +68,16 @@ def encode_collection(
     Raises:
         InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
     """
-    source, output = Path(source), Path(output)
+    output = Path(output)
     if output.exists():
         raise InputError(f"{output}: is there already; remove it, or name another folder")
+    if parquet:
+        import_extra("pyarrow", "parquet", "--parquet")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
-    modality = modality or ("text" if source.suffix.lower() == ".txt" else "image")
-    collection = _open_collection(source, modality, columns or Columns(), image_root)
-    job = Job(FORMAT, model.fingerprint, str(source.absolute()), modality, continuous, batch_size)
+    modality = modality or _likely_modality(source)
+    collection = _open_collection(model, source, modality, columns or Columns(), image_root)
+    name = str(source if is_remote(source) else Path(source).absolute())
+    job = Job(FORMAT, model.fingerprint, name, modality, continuous, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
         shards.begin(job)
@@ -76,7 +87,8 @@ def encode_collection(
     if not accelerator.is_main_process:
         return None
     config = {"k_bits": model.k_bits, "method": model.method, **asdict(job)}
-    shards.join(count, output, {**config, "root": os.path.abspath(collection.root), "bit_order": model.kept_bit_order})
+    config |= {"root": os.path.abspath(collection.root), "bit_order": model.kept_bit_order}
+    shards.join(count, output, config, write_parquet if parquet else None)
     return CodesFolder.open(output)
 
 
@@ -91,11 +103,13 @@ def _encode_shards(
 ) -> int:
     """Encode and write this process's shards, unless they are on the disk. Returns the number of all shards."""
     shown = progress and accelerator.is_main_process
-    total = sum(1 for _ in collection.records()) if shown else None
+    total = collection.count() if shown else None
     model = model.to(accelerator.device).eval()
-    inputs: _Pictures | _Texts
+    inputs: _Pictures | _Texts | _Vectors
     hash_batch: Callable[[Tensor], Tensor]
-    if job.modality == "image":
+    if collection.embeddings:
+        inputs, hash_batch, num_workers = _Vectors(), partial(model.hash_vectors, modality=job.modality), 0
+    elif job.modality == "image":
         inputs, hash_batch = _Pictures(collection.root, model.image_transform), model.hash_image
     else:
         inputs, hash_batch = _Texts(model.tokenize, model.max_words), model.hash_text
@@ -104,7 +118,7 @@ def _encode_shards(
         collection.records(), shards, job.batch_size, accelerator.num_processes, accelerator.process_index, bar.update
     )
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
-    loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers)
+    loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
     shard = Shard(model.k_bits)
     for prepared in loader:
         codes = None
@@ -127,22 +141,45 @@ class _Collection:
     Attributes:
         root: what image paths start from.
         records: reads it from its beginning.
+        embeddings: what its records come from, if they are vectors.
+        remote: it is read over the network.
     """
 
     root: Path
     records: Callable[[], Iterator[Record]]
+    embeddings: Embeddings | None = None
+    remote: bool = False
+
+    def count(self) -> int | None:
+        """The number of records; None where it would have to be downloaded to be counted."""
+        if self.embeddings:
+            return self.embeddings.rows
+        return None if self.remote else sum(1 for _ in self.records())
 
 
-def _open_collection(source: Path, modality: str, columns: Columns, image_root: str | Path | None) -> _Collection:
+def _likely_modality(source: str | Path) -> str:
+    if str(source).lower().endswith(".txt"):
+        return "text"
+    of_texts = not is_remote(source) and holds_embeddings(Path(source)) and not has_embeddings_of(Path(source), "image")
+    return "text" if of_texts else "image"
+
+
+def _open_collection(
+    model: CodeModel, source: str | Path, modality: str, columns: Columns, image_root: str | Path | None
+) -> _Collection:
     if modality not in ("image", "text"):
         raise InputError(f"--modality {modality}: expected image or text")
-    columns = replace(columns, needed=modality)
-    if (source / "index.mat").is_file():
-        folder = read_dataset(source, image_root=image_root or "", allow_unlabelled=True)
+    columns, path = replace(columns, needed=modality), Path(source)
+    remote = is_remote(source)
+    if not remote and holds_embeddings(path):
+        embeddings = open_embeddings(path, modality, columns, model.vector_width(modality))
+        return _Collection(path, embeddings.records, embeddings)
+    if not remote and (path / "index.mat").is_file():
+        folder = read_dataset(path, image_root=image_root or "", allow_unlabelled=True)
         rows = range(len(folder))
         return _Collection(folder.image_root, lambda: (columns.checked(_dataset_record(folder, row)) for row in rows))
     root, _ = read_collection(source, columns)
-    return _Collection(Path(image_root or root), lambda: read_collection(source, columns)[1])
+    return _Collection(Path(image_root or root), lambda: read_collection(source, columns)[1], remote=remote)
 
 
 def _dataset_record(folder: DatasetFolder, row: int) -> Record:
@@ -201,6 +238,21 @@ class _Texts(Dataset[_Prepared]):
         texts = [metadata["text"] for _, metadata in rows]
         inputs = self.tokenize(texts, self.max_words) if texts else None
         return _Prepared(batch._replace(records=[]), rows, inputs, rejected)
+
+
+def _unchanged(prepared: Any) -> Any:
+    return prepared
+
+
+class _Vectors(Dataset[_Prepared]):
+    """Stacks the vectors of batches of records."""
+
+    def __getitem__(self, batch: Batch) -> _Prepared:
+        rejected = [(record.where, record.problem) for record in batch.records if record.problem]
+        usable = [record for record in batch.records if not record.problem]
+        vectors = [record.vector for record in usable if record.vector is not None]
+        inputs = torch.from_numpy(np.stack(vectors)) if vectors else None
+        return _Prepared(batch._replace(records=[]), [_row(record) for record in usable], inputs, rejected)
 
 
 def _row(record: Record) -> Row:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from math_hash.data.collection import Record
+from math_hash.data.records import Record
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, sums_of, write_bytes, write_text
 from math_hash.hamming.codes import binarize, pack
@@ -85,11 +85,14 @@ class ShardFolder:
         """The `.json` file of a shard; its other files have the same stem."""
         return self.path / f"{number:08d}.json"
 
-    def join(self, count: int, output: Path, config: dict[str, Any]) -> None:
+    def join(
+        self, count: int, output: Path, config: dict[str, Any], add_file: Callable[[Path, dict], None] | None = None
+    ) -> None:
         """Put the first `count` shards together, in order, as a folder of codes, and remove them.
 
         Args:
             config: of the folder of codes; counts and SHA-256 sums are added.
+            add_file: called with the folder and `config`, to add a form of the codes.
 
         Raises:
             InputError: no row could be encoded, or `output` cannot be written.
@@ -106,6 +109,8 @@ class ShardFolder:
             for name, ending in (("rows.jsonl", ".jsonl"), ("rejected.tsv", ".tsv")):
                 with open(folder / name, "wb") as file:
                     _append(file, [path.with_suffix(ending) for path in shards])
+            if add_file:
+                add_file(folder, config)
             complete = {**config, "count": rows, "rejected": rejected, "sha256": sums_of(folder)}
             write_text(folder / "config.json", json.dumps(complete, indent=2) + "\n")
         shutil.rmtree(self.path, ignore_errors=True)
@@ -141,6 +146,9 @@ class PendingBatches:
             digest, written = hashlib.sha256(), self.folder.shard(number)
             for record in records:
                 digest.update(repr(record).encode(errors="surrogateescape"))
+                digest.update(record.content or b"")
+                if record.vector is not None:
+                    digest.update(record.vector.data)
             if written.exists() and read_json(written).get("records") == digest.hexdigest():
                 self.on_skipped(len(records))
                 continue

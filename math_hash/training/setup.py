@@ -59,7 +59,7 @@ class Data:
         """The rows as input for an encoder.
 
         Raises:
-            InputError: pictures for a model of stored features, or the other way round.
+            InputError: pictures for a model of stored features, or the other way round; or features are missing.
         """
         if encoder.takes_pictures != (self.features is None or self.is_cached):
             raise InputError("--features: required by a model of stored features, and not allowed for one with a CLIP")
@@ -71,6 +71,7 @@ class Data:
             raise InputError(
                 f"--features {self.features.folder}: widths {widths}, but the model takes {encoder.stored_widths}"
             )
+        self.features.require(needs)
         return FeaturePairDataset(self.folder, self.features, needs)
 
 

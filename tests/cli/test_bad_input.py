@@ -49,7 +49,7 @@ def refused(capsys, flags: list[str], message: str) -> None:
         (["--resume", "nowhere"], "holds no run"),
         (["--config", "nowhere.yaml"], "cannot be read"),
         (["--image-root", "/nowhere"], r"row 0: .*no such picture \(60 pictures are missing"),
-        (["--features", "/nowhere"], r"image_tokens\.npy: not a readable array"),
+        (["--features", "/nowhere"], r"image_pooled\.npy: not a readable array"),
     ],
 )
 def test_wrong_options_are_one_line(capsys, tiny_flags, flags, message):

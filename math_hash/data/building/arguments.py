@@ -29,3 +29,13 @@ def tool_parser(description: str | None, output: str, raw: str = "") -> argparse
         help="decode each picture, or only check that its file is there (full)",
     )
     return parser
+
+
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where a table's values are, and which labels are kept."""
+    parser.add_argument("--image-column", default="image", help="column or key of the picture's path (image)")
+    parser.add_argument("--text-column", default="text", help="column or key of the text or texts (text)")
+    parser.add_argument("--label-column", default="labels", help="column or key of the labels (labels)")
+    parser.add_argument("--separator", default=",", help="character between two labels (,)")
+    parser.add_argument("--vocabulary", type=Path, help="file of the label names, one per line (default: all names)")
+    parser.add_argument("--min-count", type=int, default=1, help="rows that a label must have to be kept (1)")

@@ -11,6 +11,7 @@ From a folder of pictures, with a.txt beside a.jpg for its texts, and one folder
 From WebDataset tars, in which the pictures stay, or a folder that Hugging Face `datasets` saved:
 
   python tools/make_datasets/make_custom.py shards/
+  python tools/make_datasets/make_custom.py "shards/{000..099}.tar"
 
 Texts and labels may be missing in some rows, or altogether. Then: math-hash train --dataset mine
 """
@@ -28,10 +29,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from math_hash.data.building.arguments import tool_parser
+from math_hash.data.building.arguments import add_column_flags, tool_parser
 from math_hash.data.building.build import build_dataset
 from math_hash.data.building.source import Source, label_matrix
-from math_hash.data.collection import Columns, Record, read_collection
+from math_hash.data.collection import read_collection
+from math_hash.data.records import Columns, Record
 from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
@@ -107,7 +109,7 @@ def build(flags: argparse.Namespace) -> None:
             allow_unlabelled=True,
             caption=flags.caption,
             seed=flags.seed,
-            details={"made_from": flags.source.name},
+            details={"made_from": Path(flags.source).name},
         )
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
@@ -151,14 +153,9 @@ def _read_source(flags: argparse.Namespace, scratch: Path) -> Source:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
     parser = tool_parser(__doc__, "dataset/mine")
-    parser.add_argument("source", type=Path, help="a table, a folder of pictures, tars, or a saved dataset")
+    parser.add_argument("source", help="a table, a folder of pictures, tars (also as a URL), or a saved dataset")
     parser.add_argument("--images", type=Path, help="the folder that a table's paths start from (default: its own)")
-    parser.add_argument("--image-column", default="image", help="column or key of the picture's path (image)")
-    parser.add_argument("--text-column", default="text", help="column or key of the text or texts (text)")
-    parser.add_argument("--label-column", default="labels", help="column or key of the labels (labels)")
-    parser.add_argument("--separator", default=",", help="character between two labels (,)")
-    parser.add_argument("--vocabulary", type=Path, help="file of the label names, one per line (default: all names)")
-    parser.add_argument("--min-count", type=int, default=1, help="rows that a label must have to be kept (1)")
+    add_column_flags(parser)
     parser.add_argument("--labels-as-text", action="store_true", help="a row without a text gets its label names")
     parser.add_argument(
         "--caption", choices=("first", "random"), default="first", help="of several texts, the one that is used (first)"

@@ -51,7 +51,11 @@ def summary_text(folder: DatasetFolder) -> str:
         "no label": f"{summary['rows_without_label']} rows" if summary["rows_without_label"] else "",
         "no text": f"{summary['rows_without_text']} rows" if summary["rows_without_text"] else "",
         "duplicates": f"{len(duplicates)} pictures, such as {' = '.join(duplicates[0])}" if duplicates else "",
-        "pictures": {"full": "all decoded", "fast": "all there, not decoded (--check fast)"}[manifest["checked"]],
+        "pictures": {
+            "full": "all decoded",
+            "fast": "all there, not decoded (--check fast)",
+            "none": "not read; their embeddings are in features/",
+        }[manifest["checked"]],
     }
     return "\n".join(f"{name:<16}{line}" for name, line in lines.items() if line)
 

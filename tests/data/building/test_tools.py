@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import TOOLS, load_tool
 
-NAMES = ("coco", "custom", "demo", "flickr25k", "iaprtc12", "nuswide")
+NAMES = ("coco", "custom", "demo", "embeddings", "flickr25k", "iaprtc12", "nuswide")
 
 
 def test_every_tool_is_a_script():
