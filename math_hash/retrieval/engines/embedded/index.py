@@ -165,7 +165,7 @@ class EmbeddedIndex(Index):
         if key not in self._filtered:
             rows = self._store.rows_that_pass(where)
             # only the last filter is kept: pages and sliders ask for it again and again
-            self._filtered = {key: [segment.only(rows) for segment in segments]}
+            self._filtered = {key: [Segment.concatenate([segment.only(rows) for segment in segments])]}
         return self._filtered[key]
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
@@ -202,7 +202,7 @@ class EmbeddedIndex(Index):
 
     def _details(self) -> list[str]:
         kind = f"engine=ivf, recall {self.recall}" if self._ivf_options else f"engine=exact, structure={self.structure}"
-        return [kind, f"{self._tail.alive_count} unsaved"]
+        return [kind, f"{self._tail.alive_count:,} unsaved"]
 
     # ---- keeping up with the store ----
 
