@@ -51,6 +51,8 @@ def run(flags: argparse.Namespace) -> None:
         bar.close()
         index.save()
         print(f"{index.uri}: {len(index)} codes of {index.k_bits} bits")
+        if index.structure is not None:
+            print(f"structure of exact search: {index.structure}")
         if index.recall is not None:
             print(
                 f"approximate search finds {index.recall:.4f} of the true 10 nearest; raise nprobe if that is too low"

@@ -75,9 +75,11 @@ def as_words(packed: np.ndarray) -> np.ndarray:
         (5, 2)
     """
     packed = np.ascontiguousarray(packed, dtype=np.uint8)
-    padding = -packed.shape[1] % 8
-    if padding:
-        packed = np.pad(packed, ((0, 0), (0, padding)))
+    rows, width = packed.shape
+    if width % 8:
+        padded = np.zeros((rows, width + -width % 8), np.uint8)
+        padded[:, :width] = packed
+        packed = padded
     return packed.view(np.uint64)
 
 

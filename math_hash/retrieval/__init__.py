@@ -1,6 +1,7 @@
 """Using a trained model's codes to find things: encode a collection, index its codes, search, serve."""
 
-from math_hash.retrieval.index import Index, Neighbors
+from math_hash.retrieval.index import Index
+from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 from math_hash.retrieval.opening import open_index
 
-__all__ = ["Index", "Neighbors", "open_index"]
+__all__ = ["BatchNeighbors", "Index", "Neighbors", "open_index"]

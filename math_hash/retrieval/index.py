@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -10,32 +9,12 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.hamming.join import Pairs, pairs_within
+from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 
 Id = int | str
 IdKind = type[int] | type[str]
 KINDS: dict[str, IdKind] = {"int": int, "str": str}
 LONGEST_ID = 256  # bytes
-
-
-@dataclass(frozen=True)
-class Neighbors:
-    """The rows nearest to one query, sorted by distance.
-
-    Attributes:
-        ids: int64 (n,), or strings (n,).
-        distances: Hamming distances, int64 (n,).
-    """
-
-    ids: np.ndarray
-    distances: np.ndarray
-
-    @classmethod
-    def empty(cls) -> "Neighbors":
-        """No rows."""
-        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class Index(ABC):
@@ -102,10 +81,22 @@ class Index(ABC):
         Raises:
             InputError: codes are of another length, or the engine refuses.
         """
+        codes, where = self._checked_query(codes, top_k, where)
+        return self._search(codes, top_k, where) if len(codes) else []
+
+    def search_batch(
+        self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> BatchNeighbors:
+        """Find the nearest rows of each query, as arrays (q, top_k). Otherwise as `search`."""
+        codes, where = self._checked_query(codes, top_k, where)
+        return self._search_batch(codes, top_k, where) if len(codes) else BatchNeighbors.of([], top_k)
+
+    def _checked_query(
+        self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         if top_k < 1:
             raise InputError(f"search: top_k {top_k}; expected 1 or more")
-        codes, where = self._checked_codes(codes), _checked_filter(where)
-        return self._search(codes, top_k, where) if len(codes) else []
+        return self._checked_codes(codes), _checked_filter(where)
 
     def search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find all rows at a distance <= `radius` of each query, sorted by distance. Otherwise as `search`."""
@@ -178,6 +169,23 @@ class Index(ABC):
         """Share of the true 10 nearest rows that approximate search finds; None for exact search, or if unknown."""
         return None
 
+    @property
+    def structure(self) -> str | None:
+        """What exact search uses, bucket, mih or scan; None for an engine that does not say."""
+        return None
+
+    def __repr__(self) -> str:
+        try:
+            rows = f"{len(self):,}"
+        except InputError:  # it is closed, or cannot be reached
+            rows = "unknown number of"
+        facts = ", ".join([f"{rows} codes of {self.k_bits} bits", *self._details()])
+        return f"<{type(self).__name__} {self.uri}: {facts}>"
+
+    def _details(self) -> list[str]:
+        """What else the engine says in its repr."""
+        return []
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of rows."""
@@ -233,6 +241,9 @@ class Index(ABC):
 
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...
+
+    def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
+        return BatchNeighbors.of(self._search(codes, top_k, where), top_k)
 
     @abstractmethod
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]: ...

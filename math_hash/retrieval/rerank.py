@@ -6,7 +6,7 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.retrieval.codes_folder import CodesFolder
-from math_hash.retrieval.index import Neighbors
+from math_hash.retrieval.neighbors import Neighbors
 
 
 class Reranker:

@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from math_hash.errors import InputError
 
+STRUCTURES = ("bucket", "mih", "scan")  # of exact search in the embedded engine
+
 
 def uri_options(uri: str, known: Mapping[str, type], keep_others: bool = False) -> tuple[str, dict[str, Any]]:
     """Split a URI from the options after its question mark, each converted to its type.
@@ -65,3 +67,17 @@ def ivf_options(uri: str, options: Mapping[str, Any]) -> IvfOptions | None:
     if min(chosen.values(), default=1) < 1:
         raise InputError(f"{uri}: nlist and nprobe; expected 1 or more")
     return IvfOptions(**chosen) if engine == "ivf" else None
+
+
+def structure_option(uri: str, options: Mapping[str, Any]) -> str | None:
+    """The structure of exact search that `structure=` asks for; None: it is chosen from the codes.
+
+    Raises:
+        InputError: it is unknown, or search is approximate.
+    """
+    structure = options.get("structure")
+    if structure is not None and structure not in STRUCTURES:
+        raise InputError(f"{uri}: structure={structure}; expected {', '.join(STRUCTURES)}")
+    if structure is not None and options.get("engine", "exact") != "exact":
+        raise InputError(f"{uri}: structure belongs to engine=exact")
+    return structure

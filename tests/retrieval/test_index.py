@@ -57,6 +57,13 @@ def test_every_engine_gives_the_distances_of_a_plain_sort(engine, k_bits):
         for neighbors, distances in zip(index.search_radius(queries, radius), wanted, strict=True):
             assert neighbors.distances.tolist() == distances[distances <= radius].tolist()
         assert len(index.search(queries[:1], 1000)[0]) == 400
+        batch = index.search_batch(queries, 410)
+        assert batch.ids.shape == batch.distances.shape == (7, 410)
+        assert (batch.distances[:, :400] == wanted).all()
+        assert (batch.distances[:, 400:] == -1).all()
+        assert (batch.ids[:, 400:] == "").all()
+        assert sorted(batch[3].ids) == sorted(f"row {i}" for i in range(400))
+        assert "400 codes" in repr(index)
 
 
 def test_the_radius_is_inclusive(engine):
@@ -138,6 +145,8 @@ def test_wrong_input_is_one_line_and_changes_nothing(engine):
                 call()
         assert len(index) == 0
         assert [len(neighbors) for neighbors in index.search(codes, 3)] == [0, 0, 0]
+        assert index.search_batch(codes, 3).ids.tolist() == [[-1, -1, -1]] * 3
+        assert index.search_batch(codes[:0], 3).ids.shape == (0, 3)
     with pytest.raises(InputError, match=r"unknown option|engine=|refuses|does not answer"):
         open_index(engine("?engine=nonsense"), 16)
 

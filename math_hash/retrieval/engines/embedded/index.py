@@ -1,4 +1,4 @@
-"""The embedded engine: one folder, exact search by a scan, approximate search by FAISS on request.
+"""The embedded engine: one folder, exact search, approximate search by FAISS on request.
 
 The *store*, `rows.sqlite`, is the truth: each call that changes rows is one durable transaction of it. Searches read a
 *snapshot* beside it, memory-mapped arrays with SHA-256 sums, and from memory the *tail*, the rows added since. A
@@ -22,8 +22,9 @@ from math_hash.retrieval.engines.embedded import ivf
 from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
 from math_hash.retrieval.engines.embedded.store import DATABASE, Store
-from math_hash.retrieval.index import Id, IdKind, Index, Neighbors
-from math_hash.retrieval.uri import ivf_options, uri_options
+from math_hash.retrieval.index import Id, IdKind, Index
+from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
+from math_hash.retrieval.uri import ivf_options, structure_option, uri_options
 
 _UNSAVED = 1 << 16  # rows kept in memory before a snapshot is written automatically
 
@@ -32,9 +33,9 @@ class EmbeddedIndex(Index):
     """See the module and `open_index`."""
 
     def __init__(self, uri: str, k_bits: int | None, model: str, create: bool):
-        name, options = uri_options(uri, {"engine": str, "nlist": int, "nprobe": int})
+        name, options = uri_options(uri, {"engine": str, "nlist": int, "nprobe": int, "structure": str})
         self.uri, self.folder = name, Path(name)
-        self._ivf_options = ivf_options(uri, options)
+        self._ivf_options, self._wanted_structure = ivf_options(uri, options), structure_option(uri, options)
         if self._ivf_options:
             import_extra("faiss", "search", uri)
         self._lock = threading.RLock()
@@ -83,23 +84,33 @@ class EmbeddedIndex(Index):
         return deleted
 
     def save(self) -> None:
-        """Write a new snapshot of all rows; with `engine=ivf`, the approximate index too, and measure its recall."""
+        """Write a new snapshot of all rows and choose its structure; with `engine=ivf`, build the approximate index
+        too, and measure its recall.
+        """
         with self._lock, self._store.errors(), self._store.transaction():
             self._refresh()
             before = self._store.generation
             segments = (self._snapshot.segment, self._tail)
             unchanged = not len(self._tail) and all(segment.dead is None for segment in segments)
-            if unchanged and before and not ivf.is_outdated(self._ivf_options, self._snapshot.segment.ivf):
+            if unchanged and before and not self._is_outdated():
                 return
             rows = Segment.concatenate([segment.alive() for segment in segments])
             folder = Snapshot.folder(self.folder, before + 1)
-            Snapshot(rows, self._last_row).write(folder, self.k_bits, self.model, self._ivf_options)
+            Snapshot(rows, self._last_row).write(
+                folder, self.k_bits, self.model, self._ivf_options, self._wanted_structure
+            )
             self._store.set_generation(before + 1)
         with self._lock, self._store.errors():
             self._refresh()
             self._store.checkpoint()
             if before:
                 shutil.rmtree(Snapshot.folder(self.folder, before), ignore_errors=True)
+
+    def _is_outdated(self) -> bool:
+        """Whether the snapshot lacks what this index is to search with."""
+        stored, wanted = self._snapshot.structure, self._wanted_structure
+        is_other = stored is None or wanted not in (None, stored)
+        return is_other or ivf.is_outdated(self._ivf_options, self._snapshot.segment.ivf)
 
     def close(self) -> None:
         """Close the files. Rows that no snapshot holds yet are read again from the store when it is opened."""
@@ -109,6 +120,16 @@ class EmbeddedIndex(Index):
     # ---- searches ----
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
+        ids, distances = self._nearest(codes, top_k, where)
+        if (distances >= 0).all():
+            return [Neighbors(*pair) for pair in zip(ids, distances, strict=True)]
+        return [Neighbors(i[d >= 0], d[d >= 0]) for i, d in zip(ids, distances, strict=True)]
+
+    def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
+        return BatchNeighbors.padded(*self._nearest(codes, top_k, where), top_k)
+
+    def _nearest(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and distances, int64, both (q, m), m <= top_k; where fewer rows exist, the last distances are -1."""
         with self._lock, self._store.errors():
             self._refresh()
             segments = self._segments(where)
@@ -119,10 +140,7 @@ class EmbeddedIndex(Index):
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
                 places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
-            ids, distances = _ids(segments, places), distances.astype(np.int64)
-            if (places >= 0).all():
-                return [Neighbors(*pair) for pair in zip(ids, distances, strict=True)]
-            return [Neighbors(i[p >= 0], d[p >= 0]) for i, d, p in zip(ids, distances, places, strict=True)]
+            return _ids(segments, places), np.where(places < 0, -1, distances.astype(np.int64))
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
         with self._lock, self._store.errors():
@@ -130,7 +148,7 @@ class EmbeddedIndex(Index):
             segments, neighbors = self._segments(where), []
             offsets = _offsets(segments)
             for code in codes:
-                results = [scan.within(code, segment.codes, radius, segment.dead) for segment in segments]
+                results = [segment.within(code, radius) for segment in segments]
                 places = np.concatenate([p + offset for (p, _), offset in zip(results, offsets, strict=True)])
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
@@ -146,7 +164,7 @@ class EmbeddedIndex(Index):
         return _ids([rows], np.arange(len(rows))), codes
 
     def _segments(self, where: Mapping[str, Any]) -> list[Segment]:
-        """What to scan: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
+        """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
         snapshot = self._snapshot.segment
         segments = [segment for segment in (snapshot, self._tail) if len(segment)] or [snapshot]
         if not where:
@@ -155,7 +173,7 @@ class EmbeddedIndex(Index):
         if key not in self._filtered:
             rows = self._store.rows_that_pass(where)
             # only the last filter is kept: pages and sliders ask for it again and again
-            self._filtered = {key: [segment.only(rows) for segment in segments]}
+            self._filtered = {key: [Segment.concatenate([segment.only(rows) for segment in segments])]}
         return self._filtered[key]
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
@@ -184,6 +202,16 @@ class EmbeddedIndex(Index):
         approximate = self._snapshot.segment.ivf
         return None if approximate is None else approximate.recall
 
+    @property
+    def structure(self) -> str:
+        """See `Index.structure`."""
+        structure = self._snapshot.segment.structure
+        return structure.name if structure else "scan"
+
+    def _details(self) -> list[str]:
+        kind = f"engine=ivf, recall {self.recall}" if self._ivf_options else f"engine=exact, structure={self.structure}"
+        return [kind, f"{self._tail.alive_count:,} unsaved"]
+
     # ---- keeping up with the store ----
 
     def _refresh(self) -> None:
@@ -209,7 +237,7 @@ class EmbeddedIndex(Index):
             return self._no_snapshot()
         folder = Snapshot.folder(self.folder, generation)
         try:
-            return Snapshot.read(folder, self._ivf_options)
+            return Snapshot.read(folder, self._ivf_options, self._wanted_structure)
         except (InputError, OSError, ValueError, KeyError) as error:
             warnings.warn(f"{folder}: damaged ({error}); reading all rows from {DATABASE} instead", stacklevel=2)
             return self._no_snapshot()

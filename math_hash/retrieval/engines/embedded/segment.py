@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from math_hash.hamming import scan
+from math_hash.hamming.structure import Structure
 from math_hash.retrieval.engines.embedded.ivf import Ivf
 
 
@@ -16,12 +17,16 @@ class Segment:
         codes: uint64 (words, n), as `scan.as_planes` gives them.
         ids: int64 (n,), or UTF-8 strings as bytes (n,).
         rows: row numbers, int64 (n,), rising.
-        ivf: approximate index of the rows; None: they are scanned.
+        ivf: approximate index of the rows; None: search is exact.
+        structure: exact structure over the rows; None: they are scanned.
         dead: bool (n,), True at rows that are skipped; None: no row is.
     """
 
-    def __init__(self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: Ivf | None = None):
-        self.codes, self.ids, self.rows, self.ivf = codes, ids, rows, ivf
+    def __init__(
+        self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: Ivf | None = None,
+        structure: Structure | None = None,
+    ):  # fmt: skip
+        self.codes, self.ids, self.rows, self.ivf, self.structure = codes, ids, rows, ivf, structure
         self.dead: np.ndarray | None = None
 
     @classmethod
@@ -77,4 +82,12 @@ class Segment:
         """Places and distances, as `scan.nearest` gives them; approximate where there is an approximate index."""
         if self.ivf:
             return self.ivf.nearest(queries, top_k)
+        if self.structure:
+            return self.structure.nearest(queries, top_k, self.dead)
         return scan.nearest(queries, self.codes, k_bits, top_k, self.dead)
+
+    def within(self, query: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places and distances, as `scan.within` gives them."""
+        if self.structure:
+            return self.structure.within(query, radius, self.dead)
+        return scan.within(query, self.codes, radius, self.dead)

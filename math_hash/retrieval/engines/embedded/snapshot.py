@@ -1,7 +1,7 @@
 """A snapshot of an embedded index: arrays of its rows on the disk, which searches read through memory maps.
 
-A folder `snapshot-N` holds `codes.npy`, `ids.npy` and `rows.npy` (as `Segment` has them), `ivf.faiss` for approximate
-search, and `manifest.json` with the SHA-256 sums of the others.
+A folder `snapshot-N` holds `codes.npy`, `ids.npy` and `rows.npy` (as `Segment` has them), `structure-*.npy` where exact
+search has a structure, `ivf.faiss` for approximate search, and `manifest.json` with the SHA-256 sums of the others.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
+from math_hash.hamming import choice
 from math_hash.retrieval.engines.embedded import ivf
 from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.uri import IvfOptions
@@ -27,10 +28,12 @@ class Snapshot:
     Attributes:
         segment: the rows.
         last_row: number of the last row that was there; the snapshot holds no later ones.
+        structure: that was stored with it: bucket, mih or scan; None in snapshots of version 0.1.
     """
 
     segment: Segment
     last_row: int = 0
+    structure: str | None = None
 
     @staticmethod
     def folder(index: Path, generation: int) -> Path:
@@ -38,42 +41,56 @@ class Snapshot:
         return index / f"snapshot-{generation}"
 
     @classmethod
-    def read(cls, folder: Path, ivf_options: IvfOptions | None) -> "Snapshot":
+    def read(cls, folder: Path, ivf_options: IvfOptions | None, wanted: str | None) -> "Snapshot":
         """Open what `write` wrote; the arrays are memory-mapped.
 
         Args:
             ivf_options: open the approximate index too.
+            wanted: structure to search with; rows are scanned if another one was stored. None: any.
 
         Raises:
             InputError, OSError, ValueError, KeyError: it is missing or damaged.
         """
         manifest = read_json(folder / "manifest.json")
         require_sums(folder, manifest["sha256"])
-        codes, ids, rows = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
+        codes, ids, rows = (_map(folder, name) for name in _ARRAYS)
         approximate = None
         if ivf_options and "ivf" in manifest:
             approximate = ivf.read(folder / "ivf.faiss", manifest["ivf"], ivf_options)
-        return cls(Segment(codes, ids, rows, approximate), manifest["last_row"])
+        stored, structure = manifest.get("structure", {}), None
+        if stored.get("arrays") and wanted in (None, stored["name"]):
+            arrays = {name: _map(folder, f"structure-{name}") for name in stored["arrays"]}
+            structure = choice.read(stored["name"], codes, manifest["k_bits"], arrays)
+        segment = Segment(codes, ids, rows, approximate, structure)
+        return cls(segment, manifest["last_row"], stored.get("name"))
 
-    def write(self, folder: Path, k_bits: int, model: str, ivf_options: IvfOptions | None) -> None:
+    def write(self, folder: Path, k_bits: int, model: str, ivf_options: IvfOptions | None, wanted: str | None) -> None:
         """Write the folder as a whole.
 
         Args:
             ivf_options: build an approximate index too, and measure its recall.
+            wanted: structure of exact search; None: it is chosen from the codes.
 
         Raises:
             InputError: it cannot be written.
         """
-        arrays = (self.segment.codes, self.segment.ids, self.segment.rows)
+        structure = choice.build(self.segment.codes, k_bits, wanted)
+        arrays = {name: getattr(self.segment, name) for name in _ARRAYS}
+        stored = structure.arrays if structure else {}
         with atomic_folder(folder) as building:
-            for name, array in zip(_ARRAYS, arrays, strict=True):
+            for name, array in {**arrays, **{f"structure-{name}": array for name, array in stored.items()}}.items():
                 with open(building / f"{name}.npy", "wb") as file:
                     np.save(file, array, allow_pickle=False)
                     file.flush()
                     os.fsync(file.fileno())
             manifest = {"format": FORMAT, "k_bits": k_bits, "model": model, "count": len(self.segment)}
+            manifest["structure"] = {"name": structure.name if structure else "scan", "arrays": list(stored)}
             manifest["last_row"] = self.last_row
             if ivf_options:
                 manifest["ivf"] = ivf.build(building / "ivf.faiss", self.segment.codes, k_bits, ivf_options)
             manifest["sha256"] = sums_of(building)
             write_text(building / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _map(folder: Path, name: str) -> np.ndarray:
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,87 @@
+"""What a search returns: the rows nearest to one query, or to each query of a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_SHOWN = 5  # neighbors in a repr
+
+
+@dataclass(frozen=True, repr=False)
+class Neighbors:
+    """The rows nearest to one query, sorted by distance.
+
+    Attributes:
+        ids: int64 (n,), or strings (n,).
+        distances: Hamming distances, int64 (n,).
+
+    Example:
+        >>> Neighbors(np.array(["a", "b"]), np.array([0, 3]))
+        Neighbors(2 rows: 'a' at 0, 'b' at 3)
+    """
+
+    ids: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def empty(cls) -> "Neighbors":
+        """No rows."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        pairs = zip(self.ids[:_SHOWN].tolist(), self.distances[:_SHOWN].tolist(), strict=True)
+        shown = [f"{row_id!r} at {distance}" for row_id, distance in pairs] + ["..."] * (len(self) > _SHOWN)
+        return f"Neighbors({len(self)} rows: {', '.join(shown)})" if shown else "Neighbors(0 rows)"
+
+
+@dataclass(frozen=True, repr=False)
+class BatchNeighbors:
+    """The rows nearest to each query of a batch, sorted by distance.
+
+    Where fewer than `top_k` rows exist or pass the filter, the last places of a query have the distance -1 and the id
+    -1, or "" where ids are strings. An integer id may be -1 too: the distance tells.
+
+    Attributes:
+        ids: int64 (q, top_k), or strings (q, top_k).
+        distances: Hamming distances, int64 (q, top_k).
+
+    Example:
+        >>> batch = BatchNeighbors.padded(np.array([[7]]), np.array([[2]]), top_k=3)
+        >>> batch.ids.tolist(), batch.distances.tolist(), batch[0]
+        ([[7, -1, -1]], [[2, -1, -1]], Neighbors(1 rows: 7 at 2))
+    """
+
+    ids: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def padded(cls, ids: np.ndarray, distances: np.ndarray, top_k: int) -> "BatchNeighbors":
+        """From arrays (q, m), m <= top_k; a distance of -1 says that the place is empty."""
+        missing = ((0, 0), (0, top_k - ids.shape[1]))
+        distances = np.pad(distances, missing, constant_values=-1)
+        nothing = -1 if ids.dtype.kind == "i" else ""
+        return cls(np.where(distances < 0, nothing, np.pad(ids, missing)).astype(ids.dtype, copy=False), distances)
+
+    @classmethod
+    def of(cls, neighbors: Sequence[Neighbors], top_k: int) -> "BatchNeighbors":
+        """From the neighbors of each query."""
+        kinds = [some.ids.dtype for some in neighbors if len(some)]
+        ids = np.zeros((len(neighbors), top_k), np.result_type(*kinds) if kinds else np.int64)
+        distances = np.full(ids.shape, -1, np.int64)
+        for query, some in enumerate(neighbors):
+            ids[query, : len(some)], distances[query, : len(some)] = some.ids, some.distances
+        return cls.padded(ids, distances, top_k)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, query: int) -> Neighbors:
+        there = self.distances[query] >= 0
+        return Neighbors(self.ids[query][there], self.distances[query][there])
+
+    def __repr__(self) -> str:
+        return f"BatchNeighbors({self.ids.shape[0]} queries, top_k {self.ids.shape[1]})"
