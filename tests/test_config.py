@@ -97,4 +97,5 @@ def test_an_option_that_a_method_does_not_have_is_one_line(tiny_flags, capsys, f
 
 def test_a_method_with_a_hyphen_in_its_name_has_its_preset():
     config = make_config({"dataset": "demo", "method": "DMsH-LN"})
-    assert config.method_options == {"similar": "labels"} and config.lr == 0.0003
+    assert config.method_options == {"similar": "labels"}
+    assert config.lr == 0.0003
