@@ -1,126 +1,147 @@
-"""Exact search of the embedded index compared with FAISS's exact binary index, in one process.
+"""Search engines over one collection: this package's index, FAISS and usearch, each in a process of its own.
 
-    python benchmarks/search.py [--rows 1000000] [--queries 2000] [--folder DIR]
+    python benchmarks/search.py [--rows 1000000] [--bits 64] [--kinds clustered structureless] [--engines NAME ...]
 
-Codes of 64 bits, clustered (around 2,000 centers, each bit flipped with probability .08) and structureless; top 100.
-It prints the queries per second in batches and the milliseconds of one query alone, their ratios to
-`faiss.IndexBinaryFlat` for the same distances, the share of the machine's read bandwidth that one query alone uses, and
-the time of adding and opening.
+The collection: vectors of 64 floats, structureless (normal) or clustered (around 2,000 centers, at such distances that
+a sign differs from its center's with probability .08), and as codes the signs of their first `--bits` numbers. Each
+process has one engine and one number of threads, reads the collection from files, and searches it while this one waits;
+OpenMP's idle threads sleep. It needs FAISS and usearch: pip install -e ".[bench]".
 """
 
 import argparse
+import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import faiss
 import numpy as np
+from engines import ENGINES
 from timing import best
 
+from math_hash.hamming.codes import pack
 from math_hash.retrieval import open_index
 
-Draw = Callable[[int], np.ndarray]  # n -> packed codes, uint8 (n, 8)
+WIDTH, CENTERS, SPREAD = 64, 2000, math.tan(0.08 * math.pi)
+KINDS = ("clustered", "structureless")
+TOP, TOP_RECALL = 100, 10
+Figures = dict[str, float]
 
 
-def clustered(rng: np.random.Generator) -> Draw:
-    centers = rng.integers(0, 256, (2000, 8), dtype=np.uint8)
-    return lambda n: centers[rng.integers(0, 2000, n)] ^ np.packbits(rng.random((n, 64)) < 0.08, axis=1)
+def write(folder: Path, kind: str, rows: int, queries: int, bits: int, with_vectors: bool) -> None:
+    """Write the codes of rows and queries, and their vectors, drawn a million at a time."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((CENTERS, WIDTH), dtype=np.float32)
+    for prefix, count in (("query_", queries), ("", rows)):
+        codes = np.lib.format.open_memmap(folder / f"{prefix}codes.npy", "w+", np.uint8, (count, bits // 8))
+        if with_vectors:
+            shape = (count, WIDTH)
+            all_vectors = np.lib.format.open_memmap(folder / f"{prefix}vectors.npy", "w+", np.float32, shape)
+        for start in range(0, count, 10**6):
+            size = min(10**6, count - start)
+            vectors = rng.standard_normal((size, WIDTH), dtype=np.float32)
+            if kind == "clustered":
+                vectors = centers[rng.integers(0, CENTERS, size)] + np.float32(SPREAD) * vectors
+            codes[start : start + size] = pack(vectors[:, :bits] >= 0)
+            if with_vectors:
+                all_vectors[start : start + size] = vectors
 
 
-def structureless(rng: np.random.Generator) -> Draw:
-    return lambda n: rng.integers(0, 256, (n, 8), dtype=np.uint8)
-
-
-def draw(make: Draw, rows: int) -> np.ndarray:
-    """Packed codes, drawn a million at a time."""
-    return np.concatenate([make(min(10**6, rows - start)) for start in range(0, rows, 10**6)])
-
-
-_MEMORY = """
-import sys, numpy as np
-from pathlib import Path
-from math_hash.retrieval import open_index
-def held():
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024
-with open_index(sys.argv[2]) as warm:
-    warm.search(np.zeros((9, 8), np.uint8), 100), warm.search(np.zeros((1, 8), np.uint8), 100)
-before = held()
-index = open_index(sys.argv[1])
-index.search(np.zeros((100, 8), np.uint8), 100)
-print(held() - before)
-"""
-
-
-def memory(path: Path, warm: Path) -> int:
-    """The bytes that opening and searching an index adds to a fresh process, mapped files included."""
-    done = subprocess.run([sys.executable, "-c", _MEMORY, path, warm], capture_output=True, text=True, check=True)
-    return int(done.stdout)
-
-
-def read_bandwidth() -> float:
-    """Bytes per second that one thread reads."""
-    block = np.ones(25_000_000)
-    return block.nbytes / best(block.sum, 5)[0]
-
-
-def compare(kind: Callable[[np.random.Generator], Draw], rows: int, asked: int, folder: Path, bandwidth: float) -> None:
-    """Print both engines' times for one kind of codes."""
-    make = kind(np.random.default_rng(0))
-    codes, queries = draw(make, rows), make(asked)
-    path, ids = folder / kind.__name__, np.arange(rows)
-    with open_index(path, 64) as index:
-        start = time.perf_counter()
-        for first in range(0, rows, 10**6):
-            index.add(ids[first : first + 10**6], codes[first : first + 10**6])
+def build_index(folder: Path, bits: int) -> float:
+    """Build this package's index, with the row numbers as ids. Returns the seconds."""
+    codes, start = np.load(folder / "codes.npy", mmap_mode="r"), time.perf_counter()
+    with open_index(folder / "index", bits) as index:
+        for first in range(0, len(codes), 10**6):
+            some = codes[first : first + 10**6]
+            index.add(range(first, first + len(some)), some)
         index.save()
-        added = time.perf_counter() - start
-    start = time.perf_counter()
-    index = open_index(path)
-    opened = time.perf_counter() - start
-    flat = faiss.IndexBinaryFlat(64)
-    flat.add(codes)
-    used = memory(path, folder / "warm") / codes.nbytes
-    ours, neighbors = best(lambda: index.search(queries, 100), 3)
-    alone, _ = best(lambda: [index.search(queries[i : i + 1], 100) for i in range(100)], 3)
-    theirs, (distances, _) = best(lambda: flat.search(queries, 100), 2)
-    theirs_alone, _ = best(lambda: [flat.search(queries[i : i + 1], 100) for i in range(100)], 2)
-    same = all((mine.distances == row).all() for mine, row in zip(neighbors, distances, strict=True))
-    rate = codes.nbytes / (alone / 100)
+    return time.perf_counter() - start
+
+
+def run(engine: str, folder: Path, warm: Path, bits: int, threads: int) -> Figures:
+    """What a process with this engine measured."""
+    counts = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
+    command = [sys.executable, str(Path(__file__).with_name("engines.py")), engine, str(folder)]
+    command += ["--warm", str(warm), "--bits", str(bits), "--top", str(TOP)]
+    environment = {**os.environ, **counts, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def recalls(engine: str, folder: Path) -> str:
+    """The share of the ten nearest codes, and of the ten nearest vectors, that an engine finds; "-" where unknown."""
+    found, codes, vectors = np.load(folder / f"{engine}.npz"), "-", "-"
+    if ENGINES[engine].reads != "vectors" and (folder / "faiss-flat.npz").exists():
+        farthest = np.load(folder / "faiss-flat.npz")["distances"][:, TOP_RECALL - 1, None]
+        codes = f"{(found['distances'][:, :TOP_RECALL] <= farthest).mean():.3f}"  # of a tie, any row is right
+    if (folder / "faiss-vectors.npz").exists():
+        pairs = zip(found["rows"], np.load(folder / "faiss-vectors.npz")["rows"], strict=True)
+        vectors = f"{np.mean([np.isin(right[:TOP_RECALL], row[:TOP_RECALL]).mean() for row, right in pairs]):.3f}"
+    return f"{codes:>7} {vectors:>8}"
+
+
+def report(figures: dict[tuple[str, int], Figures], folder: Path, rows: int) -> None:
+    """Print a line per engine, and the ratios to FAISS's exact scan, one thread each."""
+    numbers = sorted({threads for _, threads in figures})
+    print(f"  {'':26} {'':16}", *(f"{f'{n} threads' if n > 1 else 'one thread':>19}" for n in numbers), " recall@10 of")
     print(
-        f"\n{kind.__name__}: added and saved in {added:.1f} s, opened in {opened:.2f} s, memory {used:.1f} times the "
-        f"codes while searching\n"
-        f"  in batches  {asked / ours:9.0f} queries/s   FAISS {asked / theirs:8.0f}   ratio {theirs / ours:5.1f}\n"
-        f"  alone       {10 * alone:9.3f} ms          FAISS {10 * theirs_alone:8.3f}   "
-        f"ratio {theirs_alone / alone:5.1f}\n"
-        f"  same distances: {same};  alone reads {rate / 1e9:.1f} GB/s, {rate / bandwidth:.1f} times one thread's rate"
+        f"  {'':26} {'bytes/row':>9} {'built':>6}", *(f"{'alone':>9} {'batch':>9}" for _ in numbers), "  codes  vectors"
     )
-    index.close()
+    for engine in dict.fromkeys(engine for engine, _ in figures):
+        first = figures[engine, 1]
+        times = [
+            f"{1000 * figures[engine, n]['alone']:6.2f} ms {1 / figures[engine, n]['batch']:7.0f}/s" for n in numbers
+        ]
+        print(
+            f"  {ENGINES[engine].title:26} {first['bytes'] / rows:9.1f} {first['built']:4.1f} s",
+            *times,
+            recalls(engine, folder),
+        )
+    codes = (folder / "codes.npy").stat().st_size - 128
+    for engine in ("index", "scan"):
+        if (engine, 1) in figures and ("faiss-flat", 1) in figures:
+            ours, theirs = figures[engine, 1], figures["faiss-flat", 1]
+            pair = [np.load(folder / f"{name}.npz")["distances"] for name in (engine, "faiss-flat")]
+            print(
+                f"  {ENGINES[engine].title}: per thread {theirs['batch'] / ours['batch']:.1f} times as fast as FAISS "
+                f"IndexBinaryFlat in batches,\n    {theirs['alone'] / ours['alone']:.1f} times alone; same distances: "
+                f"{np.array_equal(*pair)}; alone: {codes / ours['alone'] / 1e9:.1f} GB of codes per second"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10**6, help="codes in the index (1000000)")
-    parser.add_argument("--queries", type=int, default=2000, help="queries per batch (2000)")
-    parser.add_argument("--folder", type=Path, help="where the index is written (default: a temporary folder)")
-    arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp())
-    faiss.omp_set_num_threads(os.cpu_count() or 1)
-    bandwidth = read_bandwidth()
-    print(f"{arguments.rows} codes of 64 bits, {os.cpu_count()} threads, one thread reads {bandwidth / 1e9:.1f} GB/s")
-    with open_index(folder / "warm", 64) as index:  # loads the compiled code, or compiles it
-        index.add(range(100_000), np.zeros((100_000, 8), np.uint8))
-        index.search(np.zeros((9, 8), np.uint8), 100)
-        index.search(np.zeros((1, 8), np.uint8), 100)
-    for kind in (clustered, structureless):
-        compare(kind, arguments.rows, arguments.queries, folder, bandwidth)
-    if arguments.folder is None:
-        shutil.rmtree(folder)
+    parser.add_argument("--rows", type=int, default=10**6, help="codes in the collection (1000000)")
+    parser.add_argument("--bits", type=int, choices=(16, 32, 48, 64), default=64, help="of a code (64)")
+    parser.add_argument("--queries", type=int, default=1000, help="queries per batch (1000); slow engines get fewer")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of collections (both)")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="NAME",
+                        help=f"{' '.join(ENGINES)} (all)")  # fmt: skip
+    given = parser.parse_args()
+    with_vectors = any(ENGINES[engine].reads == "vectors" for engine in given.engines)
+    block = np.ones(25_000_000)
+    print(f"one thread reads {block.nbytes / best(block.sum, 5)[0] / 1e9:.1f} GB/s")
+    with tempfile.TemporaryDirectory() as name:
+        warm = Path(name) / "warm"
+        write(warm, "structureless", 100_000, 64, given.bits, with_vectors)
+        build_index(warm, given.bits)
+        for kind in given.kinds:
+            folder = Path(name) / kind
+            write(folder, kind, given.rows, given.queries, given.bits, with_vectors)
+            built = build_index(folder, given.bits)
+            figures = {
+                (engine, threads): run(engine, folder, warm, given.bits, threads)
+                for engine in given.engines
+                for threads in sorted({1, os.cpu_count() or 1})
+            }
+            print(f"\n{kind}: {given.rows} rows, {given.bits} bits; this package's index was built in {built:.1f} s")
+            report(figures, folder, given.rows)
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

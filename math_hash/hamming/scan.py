@@ -1,8 +1,9 @@
 """Exact search by a scan over packed codes: the nearest rows, or all rows within a radius, ties by insertion order.
 
 A k-bit code has only k + 1 distances, so counting the accepted rows at each distance tells which distances can still
-enter the answer, and the scan needs no heap: a vector comparison skips nearly all rows. The database is read in blocks
-that stay in the first-level cache while a tile of queries passes over them.
+enter the answer, and the scan needs no heap: most groups of rows are skipped by their lowest distance alone, which
+stays in vector registers. The database is read in blocks that stay in the first-level cache while a tile of queries
+passes over them.
 """
 
 import threading
@@ -11,9 +12,9 @@ import numba
 import numpy as np
 
 from math_hash.hamming.codes import as_words
-from math_hash.hamming.kernels import compiled, fill_distances
+from math_hash.hamming.kernels import compiled, fill_distances, popcount
 
-_TILE, _BLOCK, _GROUP = 16, 2048, 64  # queries per tile; rows per block; rows per comparison
+_TILE, _STRETCH, _BLOCK, _GROUP = 16, 1 << 17, 2048, 64  # queries per tile; rows per stretch, block and group
 _one_at_a_time = threading.Lock()  # not every threading layer of numba can be entered twice
 
 
@@ -129,49 +130,117 @@ def _scan_part(
 ) -> None:  # pragma: no cover - compiled
     """The nearest among rows start ... stop - 1, into rows and distances (q, top_k)."""
     total, top_k = rows.shape
+    if top_k == 0:
+        return
     room = 2 * top_k + 1024
     candidates, candidate_distances = np.empty((total, room), np.int64), np.empty((total, room), np.uint16)
-    size, inside = np.zeros(total, np.int64), np.zeros(total, np.int64)  # candidates; those below the limit
-    limit = np.full(total, k_bits + 1, np.uint16)  # a row enters where its distance is below
+    size = np.zeros(total, np.int64)
+    limit = np.full(total, k_bits + 1, np.int64)  # a row enters where its distance is below
     counts = np.zeros((total, k_bits + 2), np.int64)  # of the rows that entered
-    buffer, marked = np.empty(_BLOCK, np.uint16), np.empty(_BLOCK // _GROUP, np.bool_)
-    for block in range(start, stop, _BLOCK):
-        end = min(block + _BLOCK, stop)
+    lowest, before = np.empty((total, _STRETCH // _GROUP), np.uint16), np.zeros(_BLOCK, np.uint16)
+    for stretch in range(start, stop, _STRETCH):
+        end = min(stretch + _STRETCH, stop)
+        for block in range(stretch, end, _BLOCK):
+            for q in range(total):
+                groups = lowest[q, (block - stretch) // _GROUP :]
+                _fill_lowest(queries[q], database, block, min(block + _BLOCK, end), before, groups)
         for q in range(total):
-            if top_k == 0:
-                continue
-            fill_distances(queries[q], database, buffer[: end - block], block)
-            buffer[end - block :] = 65535
-            _mark_groups(buffer, limit[q], marked)
-            for group in range(_BLOCK // _GROUP):
-                if not marked[group]:
-                    continue
-                for place in range(group * _GROUP, (group + 1) * _GROUP):
-                    distance = buffer[place]
-                    if distance >= limit[q] or (len(dead) and dead[block + place]):
-                        continue
-                    if size[q] == room:
-                        size[q] = _keep_best(candidates[q], candidate_distances[q], size[q], k_bits, top_k)
-                    candidates[q, size[q]], candidate_distances[q, size[q]] = block + place, distance
-                    size[q] += 1
-                    counts[q, distance] += 1
-                    inside[q] += 1
-                    while inside[q] >= top_k:
-                        limit[q] -= np.uint16(1)
-                        inside[q] -= counts[q, limit[q]]
+            groups = lowest[q, : -(-(end - stretch) // _GROUP)]
+            if len(dead) == 0:
+                limit[q] = _lower_limit(groups, counts[q], limit[q], top_k)
+            size[q], limit[q] = _collect(
+                queries[q], database, dead, stretch, end, groups, limit[q], counts[q], candidates[q],
+                candidate_distances[q], size[q], k_bits, top_k,
+            )  # fmt: skip
     for q in range(total):
         kept = _keep_best(candidates[q], candidate_distances[q], size[q], k_bits, top_k)
         rows[q, :kept], distances[q, :kept] = candidates[q, :kept], candidate_distances[q, :kept]
 
 
 @compiled
-def _mark_groups(distances: np.ndarray, limit: int, marked: np.ndarray) -> None:  # pragma: no cover - compiled
-    """Mark the groups that hold a distance below the limit; loops of constant length become vector instructions."""
-    for group in range(_BLOCK // _GROUP):
-        hits = np.uint16(0)
-        for place in range(_GROUP):
-            hits += np.uint16(distances[group * _GROUP + place] < limit)
-        marked[group] = hits > 0
+def _fill_lowest(
+    query: np.ndarray, database: np.ndarray, start: int, stop: int, before: np.ndarray, lowest: np.ndarray
+) -> None:  # pragma: no cover - compiled
+    """The lowest distance in each group of rows start ... stop - 1.
+
+    Loops of constant length become vector instructions: population counts where the processor has them (AVX-512
+    VPOPCNTDQ), else table look-ups. `before` has room for the distances of all words but the last one, whose
+    distances are never stored.
+    """
+    last = len(query) - 1
+    word, words = query[last], database[last][start:stop]
+    if last:
+        fill_distances(query[:last], database[:last], before[: stop - start], start)
+    whole = len(words) // _GROUP
+    for group in range(whole):
+        least = np.int64(65535)
+        if last:
+            for place in range(group * _GROUP, (group + 1) * _GROUP):
+                least = min(least, before[place] + np.int64(popcount(word ^ words[place])))
+        else:  # most codes have one word, and reading zeros would take a third of the time
+            for place in range(group * _GROUP, (group + 1) * _GROUP):
+                least = min(least, np.int64(popcount(word ^ words[place])))
+        lowest[group] = least
+    if whole * _GROUP < len(words):
+        lowest[whole] = 65535
+        for place in range(whole * _GROUP, len(words)):
+            lowest[whole] = min(lowest[whole], before[place] + np.uint16(popcount(word ^ words[place])))
+
+
+@compiled
+def _lower_limit(lowest: np.ndarray, counts: np.ndarray, limit: int, top_k: int) -> int:  # pragma: no cover - compiled
+    """The limit after groups with these lowest distances: each has a row as near as that, beside the rows counted."""
+    nearer = counts[:limit].copy()
+    for group in range(len(lowest)):
+        if lowest[group] < limit:
+            nearer[lowest[group]] += 1
+    inside = 0
+    for distance in range(limit):
+        inside += nearer[distance]
+        if inside >= top_k:
+            return distance + 1
+    return limit
+
+
+@compiled
+def _collect(
+    query: np.ndarray,
+    database: np.ndarray,
+    dead: np.ndarray,
+    start: int,
+    stop: int,
+    lowest: np.ndarray,
+    limit: int,
+    counts: np.ndarray,
+    candidates: np.ndarray,
+    distances: np.ndarray,
+    size: int,
+    k_bits: int,
+    top_k: int,
+) -> tuple[int, int]:  # pragma: no cover - compiled
+    """Add the rows below the limit to the candidates, which are `size` so far. Returns the new size and limit."""
+    inside = counts[:limit].sum()  # candidates below the limit
+    near = np.empty(_GROUP, np.uint16)
+    for group in range(len(lowest)):
+        if lowest[group] >= limit:
+            continue
+        first = start + group * _GROUP
+        length = min(_GROUP, stop - first)
+        fill_distances(query, database, near[:length], first)
+        for place in range(length):
+            distance = near[place]
+            if distance >= limit or (len(dead) and dead[first + place]):
+                continue
+            if size == len(candidates):
+                size = _keep_best(candidates, distances, size, k_bits, top_k)
+            candidates[size], distances[size] = first + place, distance
+            size += 1
+            counts[distance] += 1
+            inside += 1
+            while inside >= top_k:
+                limit -= 1
+                inside -= counts[limit]
+    return size, limit
 
 
 @compiled

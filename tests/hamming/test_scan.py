@@ -29,3 +29,17 @@ def test_the_scan_equals_a_stable_sort(k_bits):
             rows_within, near = scan.within(queries[query], planes, radius, dead)
             assert (rows_within == order[distances[query, order] <= radius]).all()
             assert (near == distances[query, rows_within]).all()
+
+
+@pytest.mark.parametrize("k_bits", [16, 96])
+def test_ties_keep_their_order_over_stretches_and_parts(k_bits):
+    rng = np.random.default_rng(k_bits)
+    codes = pack(rng.random((300_001, k_bits)) < 0.5)
+    codes[200_000:] = codes[:100_001]  # each distance occurs again in a later stretch
+    planes = scan.as_planes(codes)
+    for queries in (codes[-2:], codes[:20]):
+        rows, near = scan.nearest(queries, planes, k_bits, 150)
+        for query in (0, -1):
+            distances = hamming_distance(queries[query][None], codes)[0]
+            assert (rows[query] == np.argsort(distances, kind="stable")[:150]).all()
+            assert (near[query] == distances[rows[query]]).all()
