@@ -15,6 +15,7 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.evaluation.chance_level import chance_level, chance_level_warning, normalized_score
 from math_hash.evaluation.inputs import Relevance
+from math_hash.evaluation.own_pair_recall import own_pair_recalls
 from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
 from math_hash.evaluation.rules import CUTS
 from math_hash.files import read_json
@@ -34,8 +35,8 @@ _CODES, _LABELS = ("q_img", "q_txt", "r_img", "r_txt"), ("q_l", "r_l")
 _KEYS = _CODES + _LABELS
 # what two results must have in common to be compared
 _SAME = (
-    "protocol", "split_seed", "queries", "database", "training_rows_in_database", "selected_on", "ties", "normalizer",
-    "top_k", "no_relevant", "min_shared", "label_sha256",
+    "protocol", "unseen_labels", "split_seed", "queries", "database", "training_rows_in_database", "selected_on",
+    "ties", "normalizer", "top_k", "no_relevant", "min_shared", "label_sha256",
 )  # fmt: skip
 
 
@@ -135,6 +136,7 @@ def _origin(path: Path, protocol: str | None, query_labels: np.ndarray, database
     return {
         "method": known.get("method", named[1] if named else path.stem),
         "protocol": protocol or known.get("protocol") or protocol_of(*sizes),
+        "unseen_labels": known.get("unseen_labels", []),
         "split_seed": known.get("split_seed"),
         "queries": sizes[0],
         "database": sizes[1],
@@ -168,47 +170,51 @@ def evaluate_export(
 ) -> Evaluation:
     """Compute every metric in every direction; the options are those of `ranking_metrics`.
 
+    Own-pair recall is that of the queries' images and texts among themselves, which need to be pairs, row by row.
+
     Raises:
         InputError: as `ranking_metrics`.
     """
+    counted: dict[str, Any] = {"no_relevant": no_relevant, "min_shared": min_shared}
+    rules: dict[str, Any] = {"top_k": top_k, "normalizer": normalizer, **counted}
+    labels = export.query_labels, export.database_labels
     metrics = {
         direction: ranking_metrics(
             export.codes[f"q_{_SHORT[query]}"],
             export.codes[f"r_{_SHORT[database]}"],
-            export.query_labels,
-            export.database_labels,
+            *labels,
             k_bits=export.k_bits,
-            top_k=top_k,
             at=at,
             ties=ties,
-            normalizer=normalizer,
-            no_relevant=no_relevant,
-            min_shared=min_shared,
             relevance=relevance,
+            **rules,
         )
         for direction, (query, database) in DIRECTIONS.items()
     }
-    chance = chance_level(export.query_labels, export.database_labels)
+    chance = chance_level(*labels, relevance=relevance, **counted)
+    without = metrics["image->text"].without_relevant
+    best = 1 - without / len(export.query_labels) if no_relevant == "zero" else 1.0
     directions = {}
     for direction, values in metrics.items():
         means = values.mean()
-        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], chance)}
+        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], chance, best)}
     record = {
         "file": str(export.path),
         "k_bits": export.k_bits,
         **export.origin,
         "ties": ties,
-        "normalizer": normalizer,
-        "top_k": top_k,
-        "no_relevant": no_relevant,
-        "min_shared": min_shared,
+        **rules,
         "floor": chance,
+        f"floor@{top_k}": chance_level(*labels, relevance=relevance, **rules),
         "warnings": [
             f"{direction}: {line}"
             for direction, means in directions.items()
             if (line := chance_level_warning(means["mAP"], chance))
         ],
         "directions": directions,
+        "own_pair_recall": own_pair_recalls(
+            export.codes["q_img"], export.codes["q_txt"], k_bits=export.k_bits, ties=ties
+        ),
     }
     return Evaluation(export, metrics, record)
 

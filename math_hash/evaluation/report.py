@@ -9,27 +9,27 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from math_hash.evaluation.exports import CROSS_MODAL, DIRECTIONS, Evaluation
+from math_hash.evaluation.own_pair_recall import mean_recall_at_10
 from math_hash.evaluation.plots import figures, png
 from math_hash.evaluation.significance import mean_and_deviation, paired_bootstrap
 from math_hash.files import write_bytes, write_text
 
 
 def table(evaluations: list[Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mAP in four directions, chance level and normalized scores, one row per export.
+    """Header and rows: mAP in four directions, chance level, normalized scores and own-pair recall, a row per export.
 
     Exports of one method, dataset and length count as seeds of one model: a row of their means and deviations follows
     all others.
     """
-    header = ["model", "bits", *DIRECTIONS, "chance level", "normalized i->t", "normalized t->i"]
+    header = ["model", "bits", *DIRECTIONS, "chance level", "normalized i->t", "normalized t->i", "own-pair R@10"]
     rows: list[list[str]] = []
     seeds: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for evaluation in evaluations:
         record = evaluation.record
         values = [record["directions"][direction]["mAP"] for direction in DIRECTIONS]
         values += [record["floor"], *(record["directions"][direction]["normalized_score"] for direction in CROSS_MODAL)]
+        values.append(mean_recall_at_10(record["own_pair_recall"]))
         rows.append([evaluation.export.name, str(record["k_bits"]), *(f"{value:.4f}" for value in values)])
         seeds[evaluation.export.name, record["k_bits"]].append(values)
     for (name, bits), runs in seeds.items():
@@ -57,7 +57,7 @@ def differences(evaluations: list[Evaluation], *, samples: int = 10_000, seed: i
         if first.record["label_sha256"] != other.record["label_sha256"]:
             continue
         for direction in CROSS_MODAL:
-            values = [np.nan_to_num(item.metrics[direction].average_precision) for item in (first, other)]
+            values = [item.metrics[direction].average_precision for item in (first, other)]
             difference = paired_bootstrap(values[0], values[1], samples, seed)
             records.append(
                 {
@@ -182,7 +182,9 @@ def _facts(record: dict[str, Any]) -> list[list[str]]:
     names = ("protocol", "split_seed", "queries", "database", "training_rows_in_database", "selected_on")
     facts = [(name, record[name]) for name in names]
     facts += [("ties", record["ties"]), ("normalizer of mAP@k", record["normalizer"]), ("top_k", record["top_k"])]
-    facts += [("queries without relevant rows", record["directions"]["image->text"]["queries_without_relevant_rows"])]
+    facts += [("labels that relevant rows share", record["min_shared"])]
+    without = record["directions"]["image->text"]["queries_without_relevant_rows"]
+    facts += [("queries without relevant rows", f"{without} ({record['no_relevant']})")]
     facts += [("SHA-256 of the labels", record["label_sha256"])]
     return [[name, str(value)] for name, value in facts]
 
