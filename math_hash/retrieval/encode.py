@@ -66,7 +66,7 @@ def encode_collection(
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or ("text" if source.suffix.lower() == ".txt" else "image")
     collection = _open_collection(source, modality, columns or Columns(), image_root)
-    job = Job(FORMAT, model.fingerprint, str(source.absolute()), modality, continuous, batch_size)
+    job = Job(FORMAT, model.fingerprint, model.precision, str(source.absolute()), modality, continuous, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
         shards.begin(job)
