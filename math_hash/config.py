@@ -21,6 +21,7 @@ from math_hash.errors import InputError
 from math_hash.files import read_json
 from math_hash.protocols import PROTOCOLS
 
+PRECISIONS = ("auto", "no", "fp16", "bf16")
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
 # options of MATH's heads, and of methods that share them, that have flags, as in the MATH release
 RELEASE_OPTIONS = (
@@ -114,7 +115,7 @@ class Config:
     weight_decay: float = option(0.01, "decoupled weight decay", minimum=0)
     warmup_proportion: float = option(0.05, "fraction of all steps during which the learning rate rises")
     compile: bool = option(False, "compile the transformer blocks: takes a minute at the start, then steps are faster")
-    precision: str = option("no", "mixed precision", ("no", "fp16", "bf16"))
+    precision: str = option("", "of matrix products; auto: bf16 where it is fast (training: no, else auto)", PRECISIONS)
     gradient_checkpointing: bool = option(False, "recompute CLIP's states instead of keeping them: slower, less memory")
 
     # validation and results
@@ -133,6 +134,7 @@ class Config:
     save_dir: str = option("", "the run's folder (default: ./<result-name>/<dataset>_<k-bits>/<time>)")
 
     def __post_init__(self) -> None:
+        self.precision = self.precision or ("no" if self.is_train else "auto")
         for item in fields(self):
             self._check(item)
         if not 0 <= self.warmup_proportion < 1:

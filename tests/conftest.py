@@ -19,6 +19,16 @@ SHARED = Path(os.environ.get("MATH_HASH_DATA", Path(__file__).resolve().parents[
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_on_every_machine():
+    """`--precision auto` is float32 in tests, whatever the machine can do."""
+    without = {**torch.cpu.get_capabilities(), "avx512_bf16": False, "amx_bf16": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: without)
+        patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def clip_file(tmp_path_factory) -> Path:
     """A tiny CLIP's weights in OpenAI's names."""

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -40,6 +41,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--bits", type=int, help="keep this many bits, the most significant ones (all)")
     parser.add_argument("--batch-size", type=int, default=64, help="rows encoded at once (64)")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that decode pictures (2)")
+    add_precision(parser)
     parser.add_argument("--continuous", action="store_true", help="also keep continuous codes, for search --rerank")
     parser.add_argument("--parquet", action="store_true", help="also write codes.parquet: id, code, metadata")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
@@ -56,7 +58,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.batch_size < 1 or flags.num_workers < 0:
         raise InputError("--batch-size: expected 1 or more; --num-workers: 0 or more")
     accelerator = Accelerator()
-    model = load_model(flags.model, accelerator.device)
+    model = load_model(flags.model, accelerator.device, flags.precision)
     if flags.bits is not None:
         model = model.with_bits(flags.bits)
     folder = encode_collection(

@@ -6,7 +6,7 @@ from dataclasses import Field, dataclass, fields
 from functools import partial
 from typing import Any, get_origin
 
-from math_hash.config import RELEASE_OPTIONS, Config, flag_of, parse_setting
+from math_hash.config import PRECISIONS, RELEASE_OPTIONS, Config, flag_of, parse_setting
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ def _add_method_flags(group: argparse._ActionsContainer) -> Iterator[argparse.Ac
         else:
             choices = head.choices
             yield group.add_argument(flag, dest=name, default=None, type=head.kind, choices=choices, help=head.help)
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add `--precision`, in which a model encodes."""
+    meaning = "of encoding; auto: bf16 weights where the processor or the GPU multiplies bf16 (auto)"
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=meaning)
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field) -> argparse.Action:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 from math_hash.files import write_text
 
@@ -47,6 +48,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--top", type=int, default=20, help="number of results (20)")
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
     parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
+    add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     parser.add_argument(
         "--rerank", type=Path, metavar="CODES", help="rerank candidates by the continuous codes in this folder"
@@ -114,7 +116,7 @@ def _search(flags: argparse.Namespace, where: dict[str, Any]) -> list[Result]:
     from math_hash.retrieval.rerank import Reranker
 
     with open_index(flags.index, create=False) as index:
-        model = load_model(flags.model)
+        model = load_model(flags.model, precision=flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         index.require_model(model.fingerprint, model.k_bits)

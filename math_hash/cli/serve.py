@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -25,6 +26,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("index", metavar="URI", help="the index")
     parser.add_argument("--model", required=True, help="the model that made the codes")
     parser.add_argument("--images", type=Path, help="folder that image paths start from; no pictures without it")
+    add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port (8000)")
@@ -51,7 +53,7 @@ def run(flags: argparse.Namespace) -> None:
         raise InputError(f"--images {flags.images}: no such folder")
     is_public = flags.host not in ("127.0.0.1", "localhost", "::1")
     with open_index(flags.index, create=False) as index:
-        model = load_model(flags.model)
+        model = load_model(flags.model, precision=flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         app = make_app(

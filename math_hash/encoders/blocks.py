@@ -8,6 +8,8 @@ is PyTorch's fused one, on views of one product for queries, keys and values.
 """
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, Transformer
@@ -40,7 +42,8 @@ def run_blocks(
         if transformer.grad_checkpointing and torch.is_grad_enabled():
             states = checkpoint(run, block, states, mask, use_reentrant=False)
         else:
-            states = run(block, states, mask)
+            with reduced_to(block.attn.in_proj_weight):
+                states = run(block, states, mask)
         if depth in depths:
             wanted[depth] = states
     return states, wanted
@@ -120,6 +123,13 @@ def padding_mask(padding: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask for `run_blocks`, (b, 1, 1, length), from bool (b, length), True where attention is not allowed."""
     mask = torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill(padding, float("-inf"))
     return mask[:, None, None]
+
+
+def reduced_to(weight: Tensor) -> AbstractContextManager[Any]:
+    """Inside the block, products are computed in the type of a half-precision weight; for others, nothing changes."""
+    if weight.dtype not in (torch.bfloat16, torch.float16):
+        return nullcontext()
+    return torch.autocast(weight.device.type, weight.dtype)
 
 
 def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -> Tensor:

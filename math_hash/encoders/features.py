@@ -1,7 +1,7 @@
 """The output of an encoder for a batch of images or texts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,15 @@ class Features:
             pooled=self.pooled[rows],
             padding=None if self.padding is None else self.padding[rows],
             stages=None if self.stages is None else self.stages[rows],
+        )
+
+    def float(self) -> "Features":
+        """The same in float32."""
+        return replace(
+            self,
+            tokens=None if self.tokens is None else self.tokens.float(),
+            pooled=self.pooled.float(),
+            stages=None if self.stages is None else self.stages.float(),
         )
 
 

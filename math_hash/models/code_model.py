@@ -27,12 +27,14 @@ class CodeModel(ABC):
         k_bits: length of its codes.
         method: name of the method.
         max_words: number of tokens that longer texts are cut to.
+        precision: in which it encodes: "no" (float32), "bf16" or "fp16"; "int8" of a quantized ONNX model.
         results: of its evaluation, as in a run's `results.json`; None if they are not known.
     """
 
     k_bits: int
     method: str
     max_words: int
+    precision: str = "no"
     results: dict[str, Any] | None = None
 
     @property

@@ -14,21 +14,26 @@ from math_hash.errors import InputError
 from math_hash.files import read_json
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
 from math_hash.models.model import HashModel, ModelConfig
+from math_hash.models.precision import HALVES, choose_precision
 from math_hash.models.released import read_released
 
 
-def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> CodeModel:
+def load_model(path: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "no") -> CodeModel:
     """Open a trained model for encoding.
 
     Args:
         path: a run folder, a folder that `HashModel.save` or `export_onnx` wrote, a released MATH checkpoint (.pth),
             or, if no such path exists, `user/name` on the Hugging Face Hub.
         device: where to put it; ONNX models run where onnxruntime can.
+        precision: in which it encodes: "no" (float32), "bf16", "fp16", or "auto", see `choose_precision`; ONNX models
+            have one of their own.
 
     Raises:
-        InputError: there is no such model, it is damaged or of another kind, or its method is not installed.
+        InputError: there is no such model, it is damaged or of another kind, its method is not installed, or it cannot
+            encode in that precision on this device.
     """
     name, path, trusted = os.fspath(path), Path(path), True
+    chosen = choose_precision(precision, device)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from math_hash.models.hub import download
 
@@ -37,13 +42,17 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> C
         if (path / CONFIG).is_file() and read_json(path / CONFIG).get("format") == "onnx":
             from math_hash.models.onnx import OnnxModel
 
+            if precision in HALVES:
+                raise InputError(
+                    f"--precision {precision}: {path} is an ONNX model, whose precision is fixed; use auto"
+                )
             return OnnxModel(path)
         model = read_saved(path, trusted=trusted)
     elif path.is_file():
         model = read_released(path)
     else:
         raise InputError(f"{path}: no such model; expected a run folder, a saved folder or a released MATH .pth")
-    return model.to(device)
+    return model.in_precision(chosen).to(device)
 
 
 def read_saved(folder: str | Path, *, trusted: bool = True) -> HashModel:

@@ -2,25 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from math_hash.data.images import ImageTransform
+from math_hash.data.needs import Needs
 from math_hash.data.pairs import to_device
-from math_hash.encoders import Encoder
+from math_hash.encoders import Encoder, Features
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
 from math_hash.models.fingerprint import kept_fingerprint
+from math_hash.models.precision import HALVES
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class HashModel(nn.Module, CodeModel):
         method: name of the method, as `find_method` takes it.
         method_options: all keywords of its constructor.
         max_words: number of tokens that longer texts are cut to.
+        precision: in which it encodes, see `in_precision`.
 
     Raises:
         InputError: the method is not installed; with `trusted=False`, also if its name would import a module.
     """
 
     bit_order: Tensor
+    _digest: str = ""  # of the weights before they were rounded
 
     def __init__(
         self,
@@ -84,6 +89,30 @@ class HashModel(nn.Module, CodeModel):
         view.k_bits = bits
         return view
 
+    def in_precision(self, precision: str) -> "HashModel":
+        """A copy for encoding in another precision, with the same fingerprint; for "no", this model.
+
+        Matrices, and filters, of the encoder and of the head's transformer blocks are rounded once to bf16 or fp16, in
+        which they are multiplied. Norms, biases and the hash layers stay in float32, as do the codes. What is not
+        rounded is shared with this model.
+
+        Args:
+            precision: "no", "bf16" or "fp16", as `choose_precision` returns it.
+        """
+        if precision == self.precision:
+            return self
+        blocks = [module for module in self.head.modules() if isinstance(module, ResidualAttentionBlock)]
+        kept = (*self.parameters(), *self.buffers(), self.encoder.tokenizer)
+        shared: dict[int, Any] = {id(value): value for value in kept}
+        for module in (self.encoder, *blocks):
+            for weight in module.parameters():
+                if weight.ndim > 1:
+                    half = weight.detach().to(HALVES[precision])
+                    shared[id(weight)] = nn.Parameter(half, requires_grad=False)
+        reduced = deepcopy(self, shared)
+        reduced.precision, reduced._digest = precision, self._sha256()
+        return reduced
+
     @contextmanager
     def _ready(self) -> Iterator[None]:
         was_training = self.training
@@ -95,13 +124,18 @@ class HashModel(nn.Module, CodeModel):
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(
-            self.head.hash_image(self.encoder.encode_image(to_device(images, self.device), self.head.needs))
-        )
+        return self._kept(self.head.hash_image(self._features(self.encoder.encode_image, images)))
 
     def hash_text(self, texts: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(self.head.hash_text(self.encoder.encode_text(to_device(texts, self.device), self.head.needs)))
+        return self._kept(self.head.hash_text(self._features(self.encoder.encode_text, texts)))
+
+    def _features(self, encode: Callable[[Any, Needs], Features], inputs: Any) -> Features:
+        inputs = to_device(inputs, self.device)
+        if self.precision == "no":
+            return encode(inputs, self.head.needs)
+        with torch.autocast(self.device.type, HALVES[self.precision]):
+            return encode(inputs, self.head.needs).float()
 
     def vector_width(self, modality: str) -> int:
         """See `CodeModel.vector_width`.
@@ -144,8 +178,10 @@ class HashModel(nn.Module, CodeModel):
         """Write `model.safetensors` and `config.json`, each atomically.
 
         Raises:
-            InputError: a file could not be written.
+            InputError: a file could not be written, or the weights are rounded.
         """
+        if self.precision != "no":
+            raise InputError(f"{folder}: only weights in float32 are saved; load the model with precision='no'")
         folder = Path(folder)
         write_text(folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
         if self.results:
@@ -176,12 +212,20 @@ class HashModel(nn.Module, CodeModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of its configuration and its weights, followed by the number of bits if it keeps only some."""
+        """SHA-256 of its configuration and its weights, followed by the number of bits if it keeps only some.
+
+        It does not depend on the precision.
+        """
+        return kept_fingerprint(self._sha256(), self.k_bits if self.k_bits < self.head.k_bits else None)
+
+    def _sha256(self) -> str:
+        if self._digest:
+            return self._digest
         digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return kept_fingerprint(digest.hexdigest(), self.k_bits if self.k_bits < self.head.k_bits else None)
+        return digest.hexdigest()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and a card with its protocol and results; see `math_hash.models.hub`."""

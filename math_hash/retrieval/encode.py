@@ -1,9 +1,8 @@
 """Encoding a collection of any size into a folder of codes, shard by shard."""
 
-import io
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from math_hash.data import DatasetFolder, read_dataset
-from math_hash.data.collection import read_collection
-from math_hash.data.embeddings import Embeddings, has_embeddings_of, holds_embeddings, open_embeddings
-from math_hash.data.folder import inside_root
-from math_hash.data.images import ImageFile, TarMember, open_image
+from math_hash.data.images import open_image
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
 from math_hash.errors import InputError, import_extra
@@ -28,6 +23,7 @@ from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.codes_parquet import write_parquet
 from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
+from math_hash.retrieval.sources import Collection, image_file, likely_modality, open_collection
 
 
 def encode_collection(
@@ -74,10 +70,10 @@ def encode_collection(
     if parquet:
         import_extra("pyarrow", "parquet", "--parquet")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
-    modality = modality or _likely_modality(source)
-    collection = _open_collection(model, source, modality, columns or Columns(), image_root)
+    modality = modality or likely_modality(source)
+    collection = open_collection(model, source, modality, columns or Columns(), image_root)
     name = str(source if is_remote(source) else Path(source).absolute())
-    job = Job(FORMAT, model.fingerprint, name, modality, continuous, batch_size)
+    job = Job(FORMAT, model.fingerprint, model.precision, name, modality, continuous, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
         shards.begin(job)
@@ -94,7 +90,7 @@ def encode_collection(
 
 def _encode_shards(
     model: CodeModel,
-    collection: "_Collection",
+    collection: "Collection",
     job: Job,
     shards: ShardFolder,
     accelerator: Accelerator,
@@ -134,62 +130,6 @@ def _encode_shards(
     return pending.shards
 
 
-@dataclass(frozen=True)
-class _Collection:
-    """A collection that can be read several times.
-
-    Attributes:
-        root: what image paths start from.
-        records: reads it from its beginning.
-        embeddings: what its records come from, if they are vectors.
-        remote: it is read over the network.
-    """
-
-    root: Path
-    records: Callable[[], Iterator[Record]]
-    embeddings: Embeddings | None = None
-    remote: bool = False
-
-    def count(self) -> int | None:
-        """The number of records; None where it would have to be downloaded to be counted."""
-        if self.embeddings:
-            return self.embeddings.rows
-        return None if self.remote else sum(1 for _ in self.records())
-
-
-def _likely_modality(source: str | Path) -> str:
-    if str(source).lower().endswith(".txt"):
-        return "text"
-    of_texts = not is_remote(source) and holds_embeddings(Path(source)) and not has_embeddings_of(Path(source), "image")
-    return "text" if of_texts else "image"
-
-
-def _open_collection(
-    model: CodeModel, source: str | Path, modality: str, columns: Columns, image_root: str | Path | None
-) -> _Collection:
-    if modality not in ("image", "text"):
-        raise InputError(f"--modality {modality}: expected image or text")
-    columns, path = replace(columns, needed=modality), Path(source)
-    remote = is_remote(source)
-    if not remote and holds_embeddings(path):
-        embeddings = open_embeddings(path, modality, columns, model.vector_width(modality))
-        return _Collection(path, embeddings.records, embeddings)
-    if not remote and (path / "index.mat").is_file():
-        folder = read_dataset(path, image_root=image_root or "", allow_unlabelled=True)
-        rows = range(len(folder))
-        return _Collection(folder.image_root, lambda: (columns.checked(_dataset_record(folder, row)) for row in rows))
-    root, _ = read_collection(source, columns)
-    return _Collection(Path(image_root or root), lambda: read_collection(source, columns)[1], remote=remote)
-
-
-def _dataset_record(folder: DatasetFolder, row: int) -> Record:
-    names = [name for name, has in zip(folder.label_names, folder.labels[row], strict=True) if has]
-    offset, size = (-1, -1) if folder.members is None else folder.members[row].tolist()
-    texts = [text for text in folder.texts[row] if text]
-    image = folder.images[row]
-    return Record(f"{folder.path}, row {row}", image, image, texts, names, (offset, size))
-
-
 class _Prepared(NamedTuple):
     """A batch that is ready for the model."""
 
@@ -213,17 +153,11 @@ class _Pictures(Dataset[_Prepared]):
             try:
                 if record.problem:
                     raise InputError(record.problem)
-                pixels.append(self.transform(open_image(self._file(record))))
+                pixels.append(self.transform(open_image(image_file(self.root, record))))
                 rows.append(_row(record))
             except InputError as error:
                 rejected.append((record.where, str(error)))
         return _Prepared(batch._replace(records=[]), rows, torch.stack(pixels) if pixels else None, rejected)
-
-    def _file(self, record: Record) -> ImageFile:
-        if record.content is not None:
-            return io.BytesIO(record.content)
-        path = inside_root(self.root, record.image)
-        return TarMember.of(path, *record.member) if record.member[0] >= 0 else path
 
 
 class _Texts(Dataset[_Prepared]):

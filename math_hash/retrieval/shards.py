@@ -36,6 +36,7 @@ class Job:
     Attributes:
         format: of the folder of codes.
         model: fingerprint.
+        precision: in which the model encodes.
         source: absolute path of the collection.
         modality: "image" or "text".
         continuous: continuous codes are kept too.
@@ -44,6 +45,7 @@ class Job:
 
     format: int
     model: str
+    precision: str
     source: str
     modality: str
     continuous: bool

@@ -160,7 +160,7 @@ def _validate(training: Training) -> dict[str, float]:
         drawn = np.random.default_rng([config.seed, config.valid_rows]).permutation(len(database))
         database = database[np.sort(drawn[: config.valid_rows])]
     codes = encode_rows(
-        training.model,
+        training.model.in_precision(training.accelerator.mixed_precision),
         training.dataset,
         np.concatenate([query, database]),
         training.accelerator,

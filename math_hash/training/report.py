@@ -11,6 +11,7 @@ from math_hash.data.figures import draw_contact_sheet
 from math_hash.evaluation import chance_level_warning
 from math_hash.files import sha256, write_text
 from math_hash.methods import short_name
+from math_hash.models.precision import choose_precision
 from math_hash.training.evaluate import evaluate, export_codes
 from math_hash.training.feature_cache import with_cache
 from math_hash.training.image_cache import with_image_cache
@@ -35,6 +36,7 @@ def write_results(
     if config.bits:
         model = model.with_bits(config.bits)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
+    model = model.in_precision(choose_precision(config.precision, accelerator.device))
     codes, measured = evaluate(
         model,
         data.pairs(model),
@@ -58,6 +60,7 @@ def write_results(
         "head_parameters": sum(weights.numel() for weights in model.head.parameters()),
         "label_file_sha256": sha256(data.folder.path / config.label_file),
         "relevance": "own pair" if data.pairs_only else "shared label",
+        "precision": model.precision,
         "rejected_pictures": len(data.rejected),
         "unseen_labels": data.unseen_names,
         **measured,

@@ -64,13 +64,13 @@ class Run:
         scored = [record for record in self.read_metrics() if "score" in record]
         return max(scored, key=lambda record: record["score"])["epoch"] if scored else None
 
-    def load_model(self, device: str | torch.device = "cpu") -> CodeModel:
+    def load_model(self, device: str | torch.device = "cpu", precision: str = "no") -> CodeModel:
         """The best model of the run, for encoding.
 
         Raises:
             InputError: there is none; an evaluation's folder holds results and codes only.
         """
-        return load_model(self.path, device)
+        return load_model(self.path, device, precision)
 
     def create(self, config: Config, protocol: str) -> None:
         """Make the folder and write its `config.yaml`.

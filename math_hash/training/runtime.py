@@ -2,23 +2,27 @@
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
 from math_hash.config import Config
 from math_hash.errors import InputError
+from math_hash.models.precision import choose_precision
 
 
 def make_accelerator(config: Config) -> Accelerator:
-    """The devices, the precision and the processes of this run.
+    """The devices and the processes of this run, and the precision of its training.
 
     Raises:
         InputError: this machine cannot compute in that precision.
     """
     # every process writes the same codes to its bank; streams that are not in this turn have no gradients
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    if not config.is_train:
+        return Accelerator(kwargs_handlers=[ddp])
     try:
-        return Accelerator(mixed_precision=config.precision, kwargs_handlers=[ddp])
+        precision = choose_precision(config.precision, PartialState().device)
+        return Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--precision {config.precision}: {error}; use --precision no or bf16") from error
 
