@@ -22,7 +22,7 @@ from math_hash.models.model import HashModel
 
 OPSET = 18
 TOLERANCE = 1e-4
-_FILES = {"image": "image.onnx", "text": "text.onnx"}
+FILES = {"image": "image.onnx", "text": "text.onnx"}
 
 
 class OnnxModel(CodeModel):
@@ -39,13 +39,14 @@ class OnnxModel(CodeModel):
         try:
             self.method, self.k_bits, self.max_words = config["method"], config["k_bits"], config["max_words"]
             self._fingerprint, self.results = config["fingerprint"], config["results"]
+            self.precision = config.get("precision", "no")
             mean, std = tuple(config["mean"]), tuple(config["std"])
             self._transform = ImageTransform(config["resolution"], mean, std, config.get("interpolation", "bicubic"))
             require_sums(folder, config["sha256"])
             providers = onnxruntime.get_available_providers()
             self._sessions = {
                 modality: onnxruntime.InferenceSession(str(folder / name), providers=providers)
-                for modality, name in _FILES.items()
+                for modality, name in FILES.items()
             }
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{folder}: damaged or of another version ({error}); export it again") from error
@@ -123,11 +124,11 @@ def export_onnx(model: HashModel, folder: str | Path) -> dict[str, float]:
         for modality, (name, example) in inputs.items():
             stream = _Stream(model, modality).eval()
             torch.onnx.export(
-                stream, (example,), building / _FILES[modality], input_names=[name], output_names=["codes"],
+                stream, (example,), building / FILES[modality], input_names=[name], output_names=["codes"],
                 opset_version=OPSET, dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
                 external_data=False, verbose=False,
             )  # fmt: skip
-            session = onnxruntime.InferenceSession(str(building / _FILES[modality]), providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(str(building / FILES[modality]), providers=["CPUExecutionProvider"])
             differences[modality] = max(
                 _compare(folder, modality, stream(value).numpy(), session.run(["codes"], {name: value.numpy()})[0])
                 for value in (example, example[:1])

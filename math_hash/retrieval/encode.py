@@ -65,7 +65,7 @@ def encode_collection(
         raise InputError(f"{output}: is there already; remove it, or name another folder")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or ("text" if source.suffix.lower() == ".txt" else "image")
-    collection = _open_collection(source, modality, columns or Columns(), image_root)
+    collection = open_collection(source, modality, columns or Columns(), image_root)
     job = Job(FORMAT, model.fingerprint, model.precision, str(source.absolute()), modality, continuous, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
@@ -82,7 +82,7 @@ def encode_collection(
 
 def _encode_shards(
     model: CodeModel,
-    collection: "_Collection",
+    collection: "Collection",
     job: Job,
     shards: ShardFolder,
     accelerator: Accelerator,
@@ -121,7 +121,7 @@ def _encode_shards(
 
 
 @dataclass(frozen=True)
-class _Collection:
+class Collection:
     """A collection that can be read several times.
 
     Attributes:
@@ -133,16 +133,21 @@ class _Collection:
     records: Callable[[], Iterator[Record]]
 
 
-def _open_collection(source: Path, modality: str, columns: Columns, image_root: str | Path | None) -> _Collection:
+def open_collection(source: Path, modality: str, columns: Columns, image_root: str | Path | None = None) -> Collection:
+    """Open a collection of any form that `encode_collection` takes; records without the modality have a `problem`.
+
+    Raises:
+        InputError: `source` is of no known form, or the modality is unknown.
+    """
     if modality not in ("image", "text"):
         raise InputError(f"--modality {modality}: expected image or text")
     columns = replace(columns, needed=modality)
     if (source / "index.mat").is_file():
         folder = read_dataset(source, image_root=image_root or "", allow_unlabelled=True)
         rows = range(len(folder))
-        return _Collection(folder.image_root, lambda: (columns.checked(_dataset_record(folder, row)) for row in rows))
+        return Collection(folder.image_root, lambda: (columns.checked(_dataset_record(folder, row)) for row in rows))
     root, _ = read_collection(source, columns)
-    return _Collection(Path(image_root or root), lambda: read_collection(source, columns)[1])
+    return Collection(Path(image_root or root), lambda: read_collection(source, columns)[1])
 
 
 def _dataset_record(folder: DatasetFolder, row: int) -> Record:
@@ -176,17 +181,23 @@ class _Pictures(Dataset[_Prepared]):
             try:
                 if record.problem:
                     raise InputError(record.problem)
-                pixels.append(self.transform(open_image(self._file(record))))
+                pixels.append(self.transform(open_image(image_file(self.root, record))))
                 rows.append(_row(record))
             except InputError as error:
                 rejected.append((record.where, str(error)))
         return _Prepared(batch._replace(records=[]), rows, torch.stack(pixels) if pixels else None, rejected)
 
-    def _file(self, record: Record) -> ImageFile:
-        if record.content is not None:
-            return io.BytesIO(record.content)
-        path = inside_root(self.root, record.image)
-        return TarMember.of(path, *record.member) if record.member[0] >= 0 else path
+
+def image_file(root: Path, record: Record) -> ImageFile:
+    """The file of a record's picture.
+
+    Raises:
+        InputError: its path leads out of `root`.
+    """
+    if record.content is not None:
+        return io.BytesIO(record.content)
+    path = inside_root(root, record.image)
+    return TarMember.of(path, *record.member) if record.member[0] >= 0 else path
 
 
 class _Texts(Dataset[_Prepared]):

@@ -1,5 +1,9 @@
 """Models as ONNX files."""
 
+import json
+import re
+import shutil
+
 import numpy as np
 import pytest
 
@@ -13,7 +17,7 @@ from math_hash.retrieval.encode import encode_collection
 
 
 @pytest.mark.slow
-def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_path, capsys):
+def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxscript")
     assert main(["export", str(trained_run), "--format", "onnx", "--output", str(tmp_path / "m")]) == 0
     exported = math_hash.load_model(tmp_path / "m")
@@ -29,7 +33,7 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
     encode_collection(exported, tiny_dataset, tmp_path / "c", num_workers=0, progress=False)
     with open_index(tmp_path / "i", 16, exported.fingerprint) as index:
         index.require_model(model.fingerprint, model.k_bits)
-    capsys.readouterr()
+    int8_weights_agree_with_pytorch(trained_run, model, tiny_dataset, tmp_path, monkeypatch, capsys)
     flags = ["--dataset-root", str(tiny_dataset.parent), "--dataset", "tiny", "--k-bits", str(model.k_bits)]
     flags += ["--query-num", "10", "--train-num", "40", "--val-num", "9", "--pretrained", str(tmp_path / "m")]
     assert main(["evaluate", *flags]) == 2
@@ -39,3 +43,31 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
         math_hash.load_model(tmp_path / "m")
     with pytest.raises(InputError, match="already exists"):
         export_onnx(model, tmp_path / "m")
+
+
+def int8_weights_agree_with_pytorch(trained_run, model, tiny_dataset, tmp_path, monkeypatch, capsys):
+    """A part of the test above, which has exported the model to `m`."""
+    monkeypatch.setattr("math_hash.models.onnx.export_onnx", lambda _, folder: shutil.copytree(tmp_path / "m", folder))
+    arguments = ["export", str(trained_run), "--format", "onnx", "--output", str(tmp_path / "q"), "--quantize", "int8"]
+    assert main(arguments) == 2
+    assert "--compare-on INPUT" in capsys.readouterr().err
+    assert main([*arguments, "--compare-on", str(tiny_dataset)]) == 0
+    printed = capsys.readouterr().out
+    small, data = math_hash.load_model(tmp_path / "q"), read_dataset(tiny_dataset)
+    assert (small.precision, small.fingerprint) == ("int8", model.fingerprint)
+    agreement = json.loads((tmp_path / "q/config.json").read_text())["agreement"]
+    texts = [text for text in data.captions if text]
+    for modality, items in (("image", [data.image_path(row) for row in range(60)]), ("text", texts)):
+        wanted = getattr(model, f"encode_{modality}")(items, output="continuous")
+        given = getattr(small, f"encode_{modality}")(items, output="continuous")
+        assert 0 < np.abs(wanted - given).max() < 0.05
+        assert agreement[modality] == pytest.approx(((wanted >= 0) == (given >= 0)).mean(), abs=2e-3)
+        assert agreement[modality] > 0.97
+        assert f"{100 * agreement[modality]:.2f} % of bits of {len(items)} {modality}s" in printed
+    sizes = [sum(path.stat().st_size for path in (tmp_path / name).iterdir()) for name in ("q", "m")]
+    assert sizes[0] < sizes[1] / 3
+    assert [float(size) for size in re.findall(r"([\d.]+) MB", printed)] == pytest.approx(
+        np.divide(sizes, 1e6), abs=0.1
+    )
+    with pytest.raises(InputError, match="precision is fixed"):
+        math_hash.load_model(tmp_path / "q", precision="bf16")
