@@ -9,6 +9,8 @@ from pathlib import Path
 import timing
 import torch
 
+from math_hash.models.precision import bf16_instructions
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -28,6 +30,16 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
     a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
     a @ b
     return 2 * size**3 / best(lambda: a @ b, 8)
+
+
+def bf16_support() -> str:
+    """What multiplies bf16 here, such as "AVX512-BF16 without AMX"."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.get_device_name(DEVICE)
+    sets = bf16_instructions()
+    if not sets:
+        return "no instructions for bf16"
+    return " and ".join(sets) if "AMX-BF16" in sets else f"{sets[0]} without AMX"
 
 
 def reset_peak_memory() -> None:

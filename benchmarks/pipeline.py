@@ -2,8 +2,9 @@
 
     python benchmarks/pipeline.py [--parts encode cache protocol] [--data FOLDER] [--rows 1024] [--batch-size 128]
 
-*encode*: images and texts per second, the share of decoding, and the memory of an evaluation with a quarter of the
-rows and with all of them, compared with the plain formulation, which encodes with gradient graphs and plain attention.
+*encode*: images and texts per second, in fp32 and with bf16 weights, the share of decoding, and the memory of an
+evaluation with a quarter of the rows and with all of them, compared with the plain formulation, which encodes with
+gradient graphs and plain attention.
 *cache*: an epoch of MATH with the encoder in the loop compared with one from cached features, and the size of the
 cache. *protocol*: the released protocol of MIRFlickr-25K, 20,015 pairs and 30 epochs with an evaluation in each, from
 caches, in fp32 and bf16, then full training in bf16, compiled and not; this part needs a CUDA device. FOLDER is a
@@ -19,12 +20,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from measuring import matrix_rate, peak_memory, reset_peak_memory
+from measuring import bf16_support, matrix_rate, peak_memory, reset_peak_memory
 from plain import PlainEncoder, make_plain, math_model
+from torch import Tensor
 from training import FLOP_PER_ROW
 
 from math_hash.cli import main_py
@@ -50,6 +53,29 @@ def pairs(folder: Path, model: HashModel) -> PairDataset:
     return Data(read_dataset(folder), None, None, {}, unusable=0, pairs_only=False).pairs(model)
 
 
+class Compared(NamedTuple):
+    """Rows per second in fp32, how many times as fast bf16 is, and the share of bits that differ."""
+
+    rate: float
+    ratio: float
+    differ: float
+
+
+def compare_precisions(model: HashModel, modality: str, inputs: list[dict[str, Tensor]], repeats: int) -> Compared:
+    """Encode batches that are decoded already, in fp32 and with bf16 weights."""
+    seconds, bits = {"no": np.inf, "bf16": np.inf}, {}
+    for _ in range(repeats):  # by turns, so that other work slows down both
+        for each in (model, model.in_precision("bf16")):
+            hash_batch = each.hash_image if modality == "image" else each.hash_text
+            with torch.inference_mode():
+                hash_batch(inputs[0][modality][:8])
+                start = time.perf_counter()
+                bits[each.precision] = torch.cat([hash_batch(one[modality]).cpu() >= 0 for one in inputs])
+            seconds[each.precision] = min(seconds[each.precision], time.perf_counter() - start)
+    differ = float((bits["no"] != bits["bf16"]).float().mean())
+    return Compared(len(bits["no"]) / seconds["no"], seconds["no"] / seconds["bf16"], differ)
+
+
 def encode(arguments: argparse.Namespace, work: Path) -> None:
     """Measure the rates of encoding, and the memory of an evaluation."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,15 +89,8 @@ def encode(arguments: argparse.Namespace, work: Path) -> None:
     decoding = (time.perf_counter() - start) / min(200, len(rows))
     batches = [rows[at : at + batch] for at in range(0, 4 * batch, batch)]
     inputs = list(load_batches(dataset, [b for b in batches if len(b)], device=device))
-    done = sum(len(one["index"]) for one in inputs)
-    rates = {}
-    for name, hash_batch in (("image", model.hash_image), ("text", model.hash_text)):
-        with torch.inference_mode():
-            hash_batch(inputs[0][name])
-            start = time.perf_counter()
-            for one in inputs:
-                hash_batch(one[name]).cpu()
-            rates[name] = done / (time.perf_counter() - start)
+    in_bf16 = {name: compare_precisions(model, name, inputs, arguments.repeats) for name in ("image", "text")}
+    rates = {name: compared.rate for name, compared in in_bf16.items()}
     print(f"encoding with a ViT-B/32 on {device}, batch {batch}, {folder.name}:")
     share = decoding / (decoding + 1 / rates["image"])
     print(
@@ -79,6 +98,9 @@ def encode(arguments: argparse.Namespace, work: Path) -> None:
     )
     print(f"  decoding would take {share:.0%} of an image's time")
     print(f"  {rates['text']:.1f} texts/s")
+    print(f"  bf16 weights, {bf16_support()}:")
+    for name, (rate, ratio, differ) in in_bf16.items():
+        print(f"    {rate * ratio:.1f} {name}s/s, {ratio:.2f} times fp32; {differ:.2%} of bits differ")
     accelerator = Accelerator(cpu=device == "cpu")
     for some in (rows[: len(rows) // 4], rows):
         reset_peak_memory()
@@ -166,6 +188,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="dataset folder (default: scenes are drawn)")
     parser.add_argument("--rows", type=int, default=1024, help="rows to encode (1024)")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=2, help="of encoding in each precision (2)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         for name in arguments.parts:

@@ -27,6 +27,7 @@ from math_hash.encoders.encoder import Encoder, EncoderInput
 from math_hash.encoders.features import Features
 from math_hash.encoders.tokenizers import HuggingFaceTokenizer
 from math_hash.errors import InputError, exit_code
+from math_hash.models.precision import choose_precision
 from math_hash.training.feature_cache import pictures_sum, write_features
 
 GRID, WORDS = 4, 32
@@ -51,8 +52,7 @@ class PretrainedPair(Encoder):
         self.tokenizer = HuggingFaceTokenizer("all-MiniLM-L6-v2")
         self.tokenizer.fetch(get_model_path())
         self.image, self.text = _efficient_net(), AutoModel.from_pretrained(get_model_path())
-        known = torch.cpu.get_capabilities()
-        self.bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+        self.bf16 = choose_precision("auto", "cpu") == "bf16"
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ a GPU where there is one.
 import argparse
 
 import torch
-from measuring import DEVICE, LiveMemory, best, matrix_rate, peak_memory, reset_peak_memory
+from measuring import DEVICE, LiveMemory, best, bf16_support, matrix_rate, peak_memory, reset_peak_memory
 from plain import TOKENS, WIDTH, WORDS, PlainBertAdam, PlainEncoder, PlainHash, make_plain, math_model
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,6 +115,7 @@ def step(arguments: argparse.Namespace) -> None:
     inputs = {"image": torch.randn(b, 3, 224, 224), "text": words, "label_text": words.flip(0), "label": labels[:b]}
     flop = FLOP_PER_ROW * b
     print(f"whole step, {k} bits, batch {b}, on {DEVICE}: {flop / 1e12:.1f} TFLOP, padding of texts included")
+    print(f"  bf16 multiplied by {bf16_support()}")
     inputs = to_device(inputs, DEVICE)
     seconds: dict[str, float] = {}
     memory: dict[str, float] = {}
