@@ -42,8 +42,8 @@ SECTIONS = (
     ),
     (
         "Encoding and caches",
-        "measures encoding, the memory of an evaluation, and an epoch from cached features. The last part, the "
-        "released protocol, needs a CUDA device.",
+        "measures encoding in fp32 and with bf16 weights, the memory of an evaluation, and an epoch from cached "
+        "features. The last part, the released protocol, needs a CUDA device.",
         ["pipeline.py"],
     ),
     (

@@ -9,6 +9,7 @@ from encoders.tiny_architectures import tiny_encoder
 import math_hash
 from math_hash import InputError
 from math_hash.cli import main
+from math_hash.config import Config
 from math_hash.data import read_dataset
 from math_hash.encoders import ClipEncoder
 from math_hash.methods import complete_options
@@ -81,6 +82,7 @@ def test_auto_follows_the_processor(monkeypatch):
         assert bf16_instructions() == named
         assert choose_precision("no", "cpu") == "no"
         assert choose_precision("bf16", "cpu") == "bf16"  # slower, but possible
+    assert (Config(is_train=True).precision, Config().precision) == ("no", "auto")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     assert choose_precision("auto", "cuda") == "bf16"
     assert choose_precision("fp16", "cuda") == "fp16"
