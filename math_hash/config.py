@@ -291,9 +291,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return name, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise InputError(
-            f"--set {text}: {value!r} cannot be read; write a number, true, false, a word or [a, b]"
-        ) from error
+        raise InputError(f"--set {text}: {value!r} cannot be read; write a number, true, a word or [a, b]") from error
 
 
 def as_yaml(config: Config) -> str:

@@ -90,17 +90,24 @@ class HashModel(nn.Module, CodeModel):
         return view
 
     def in_precision(self, precision: str) -> "HashModel":
-        """A copy for encoding in another precision, with the same fingerprint; for "no", this model.
+        """A copy for encoding in bf16 or fp16, with the same fingerprint; this model if it has that precision.
 
         Matrices, and filters, of the encoder and of the head's transformer blocks are rounded once to bf16 or fp16, in
         which they are multiplied. Norms, biases and the hash layers stay in float32, as do the codes. What is not
         rounded is shared with this model.
 
         Args:
-            precision: "no", "bf16" or "fp16", as `choose_precision` returns it.
+            precision: "no" (float32), "bf16" or "fp16", as `choose_precision` returns it.
+
+        Raises:
+            InputError: this model is rounded itself, to another precision.
         """
         if precision == self.precision:
             return self
+        if self.precision != "no":
+            raise InputError(
+                f"precision {precision!r}: the weights are rounded to {self.precision}; load the model again"
+            )
         blocks = [module for module in self.head.modules() if isinstance(module, ResidualAttentionBlock)]
         kept = (*self.parameters(), *self.buffers(), self.encoder.tokenizer)
         shared: dict[int, Any] = {id(value): value for value in kept}

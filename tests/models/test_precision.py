@@ -53,6 +53,8 @@ def test_matrices_are_rounded_once_and_the_model_is_as_it_was(trained_run, model
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     assert model.in_precision("no") is model
+    with pytest.raises(InputError, match="are rounded to bf16; load the model again"):
+        copy.in_precision("no")
     with pytest.raises(InputError, match="only weights in float32 are saved"):
         copy.save(trained_run)
 

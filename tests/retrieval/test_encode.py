@@ -103,7 +103,7 @@ write = shards.Shard.write
 def slow(*arguments):
     write(*arguments); print("shard", flush=True); time.sleep(0.2)
 shards.Shard.write = slow
-sys.exit(main(sys.argv[1:]))
+sys.exit(main([*sys.argv[1:], "--precision", "no"]))
 """
 
 
