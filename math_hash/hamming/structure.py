@@ -48,8 +48,7 @@ class Structure(ABC):
     def nearest(self, queries: np.ndarray, top_k: int, dead: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The nearest rows of each query, packed uint8 (q, bytes): the answer of `scan.nearest`."""
         top_k = min(top_k, self.database.shape[1])
-        rows = np.full((len(queries), top_k), -1, np.int64)
-        distances = np.full((len(queries), top_k), 65535, np.uint16)
+        rows, distances = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k), np.uint16)
         given_up = self._steps(queries, top_k, dead, rows, distances) > self.budget
         if given_up.any():
             rest = scan.nearest(queries[given_up], self.database, self.k_bits, top_k, dead)
@@ -100,8 +99,8 @@ class Structure(ABC):
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:
-    """A plain view that cannot be written, as memory maps cannot: the kernels are compiled for one kind of array."""
-    view = np.asarray(array).view()
+    """A view that cannot be written, as memory maps cannot: the kernels are compiled for one kind of array."""
+    view = array.view()
     view.flags.writeable = False
     return view
 
@@ -158,6 +157,7 @@ def key_of(distance: int, row: int) -> int:  # pragma: no cover - compiled
 
 @compiled
 def split_keys(keys: np.ndarray, rows: np.ndarray, distances: np.ndarray) -> None:  # pragma: no cover - compiled
-    """Write keys as rows and distances."""
+    """Write keys as rows and distances, and -1 and 65,535 into the places that are left."""
     for place in range(len(keys)):
         rows[place], distances[place] = keys[place] & _ROW, keys[place] >> _SHIFT
+    rows[len(keys) :], distances[len(keys) :] = -1, 65535

@@ -121,7 +121,7 @@ class EmbeddedIndex(Index):
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
         ids, distances = self._nearest(codes, top_k, where)
-        if (distances >= 0).all():
+        if (distances[:, -1:] >= 0).all():
             return [Neighbors(*pair) for pair in zip(ids, distances, strict=True)]
         return [Neighbors(i[d >= 0], d[d >= 0]) for i, d in zip(ids, distances, strict=True)]
 

@@ -93,4 +93,5 @@ class Snapshot:
 
 
 def _map(folder: Path, name: str) -> np.ndarray:
-    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    """A memory-mapped array as a plain one: those of NumPy's own class are slow to index and to pass on."""
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
