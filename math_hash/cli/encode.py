@@ -39,6 +39,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--batch-size", type=int, default=64, help="rows encoded at once (64)")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that decode pictures (2)")
     parser.add_argument("--continuous", action="store_true", help="also keep continuous codes, for search --rerank")
+    parser.add_argument("--vectors", choices=("int8",), help="also keep the encoder's vectors, for search --rerank")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -60,7 +61,8 @@ def run(flags: argparse.Namespace) -> None:
         model, flags.input, flags.output, modality=flags.modality,
         columns=Columns(flags.image_column, flags.text_column, flags.label_column, flags.separator, flags.id_column),
         image_root=flags.image_root, batch_size=flags.batch_size, num_workers=flags.num_workers,
-        continuous=flags.continuous, accelerator=accelerator, progress=os.isatty(2),
+        continuous=flags.continuous, vectors=flags.vectors is not None, accelerator=accelerator,
+        progress=os.isatty(2),
     )  # fmt: skip
     if folder:
         rejected = folder.config["rejected"]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from math_hash.errors import InputError
 from math_hash.hamming.codes import binarize, pack
 
 WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  # files of a saved model
-Output = Literal["packed", "bits", "continuous"]
+Output = Literal["packed", "bits", "continuous", "vector"]
+Modality = Literal["image", "text"]
 _Model = TypeVar("_Model", bound="CodeModel")
 
 
@@ -59,6 +60,25 @@ class CodeModel(ABC):
         """Continuous codes (b, k) of token ids, int64 (b, max_words)."""
 
     @property
+    def thresholds(self) -> dict[str, int | None] | None:
+        """Hamming distances, by direction, above which nothing is close; None if they are not known for these bits.
+
+        See `math_hash.evaluation.distance_threshold`; the results name the false-positive rate.
+        """
+        results = self.results or {}
+        return results.get("thresholds") if results.get("k_bits") == self.k_bits else None
+
+    def hash_with_vectors(self, modality: Modality, inputs: Any) -> tuple[Tensor, Tensor]:
+        """What `hash_image` or `hash_text` returns, and the encoder's pooled vectors of length 1, float (b, d).
+
+        Raises:
+            InputError: this model's format gives codes only.
+        """
+        raise InputError(
+            "this model's format gives codes and no encoder vectors; use the run that it was exported from"
+        )
+
+    @property
     def kept_bit_order(self) -> list[int]:
         """Positions in its codes from the most to the least significant bit, if these were ranked."""
         return list(range(self.k_bits))
@@ -96,11 +116,12 @@ class CodeModel(ABC):
         Args:
             images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
                 that is already resized and normalized.
-            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
+            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1);
+                "vector" float32 (n, d), the encoder's pooled vectors, of length 1.
 
         Raises:
             InputError: a picture cannot be read, the tensor has another shape or dtype, the model takes stored features
-                only, or `output` is unknown.
+                only, `output` is unknown, or the model's format gives no vectors.
         """
         transform = self.image_transform
 
@@ -112,36 +133,45 @@ class CodeModel(ABC):
 
         if isinstance(images, str | Path | Image.Image):
             raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
+        return self._encode("image", images, batch_size, output, pixels)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
         """Codes of texts; no images are needed. `output` is as in `encode_image`.
 
         Raises:
-            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
+            InputError: `texts` is a single string, the model takes stored features only, `output` is unknown, or the
+                model's format gives no vectors.
         """
         tokenize = self.tokenize
         if isinstance(texts, str):
             raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode(
-            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
-        )
+        return self._encode("text", texts, batch_size, output, lambda chunk: tokenize(list(chunk), self.max_words))
 
     def _ready(self) -> AbstractContextManager[Any]:
         """A context for encoding."""
         return nullcontext()
 
     def _encode(
-        self, items: Sequence[Any] | Tensor, batch_size: int, output: str, hash_batch: Callable[[Any], Tensor]
+        self,
+        modality: Modality,
+        items: Sequence[Any] | Tensor,
+        batch_size: int,
+        output: str,
+        prepare: Callable[[Any], Tensor],
     ) -> np.ndarray:
-        if output not in ("packed", "bits", "continuous"):
-            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
+        if output not in get_args(Output):
+            raise InputError(f"output={output!r} is unknown; choose from {', '.join(get_args(Output))}")
+        hash_batch = self.hash_image if modality == "image" else self.hash_text
+
+        def encode(inputs: Tensor) -> Tensor:
+            return self.hash_with_vectors(modality, inputs)[1] if output == "vector" else hash_batch(inputs)
+
         with self._ready(), torch.inference_mode():
-            batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
-        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
-        if output == "continuous":
-            return continuous
-        bits = binarize(continuous)
+            batches = [encode(prepare(chunk)).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+        values = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
+        if output in ("continuous", "vector"):
+            return values
+        bits = binarize(values)
         return bits if output == "bits" else pack(bits)
 
 

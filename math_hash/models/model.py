@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from math_hash.data.images import ImageTransform
 from math_hash.data.pairs import to_device
 from math_hash.encoders import Encoder
+from math_hash.encoders.features import Features
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
-from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, kept_fingerprint
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Modality, kept_fingerprint
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,26 @@ class HashModel(nn.Module, CodeModel):
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(
-            self.head.hash_image(self.encoder.encode_image(to_device(images, self.device), self.head.needs))
-        )
+        return self._hash("image", images)[0]
 
     def hash_text(self, texts: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(self.head.hash_text(self.encoder.encode_text(to_device(texts, self.device), self.head.needs)))
+        return self._hash("text", texts)[0]
 
-    def _kept(self, codes: Tensor) -> Tensor:
-        return codes if self.k_bits == self.head.k_bits else codes[:, self.bit_order[: self.k_bits]]
+    def hash_with_vectors(self, modality: Modality, inputs: Any) -> tuple[Tensor, Tensor]:
+        """See `CodeModel.hash_with_vectors`."""
+        codes, features = self._hash(modality, inputs)
+        return codes, F.normalize(features.pooled.float(), dim=1)
+
+    def _hash(self, modality: Modality, inputs: Any) -> tuple[Tensor, Features]:
+        encoder, head, inputs = self.encoder, self.head, to_device(inputs, self.device)
+        if modality == "image":
+            features = encoder.encode_image(inputs, head.needs)
+            codes = head.hash_image(features)
+        else:
+            features = encoder.encode_text(inputs, head.needs)
+            codes = head.hash_text(features)
+        return (codes if self.k_bits == head.k_bits else codes[:, self.bit_order[: self.k_bits]]), features
 
     @property
     def device(self) -> torch.device:

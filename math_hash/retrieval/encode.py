@@ -3,10 +3,11 @@
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -19,7 +20,9 @@ from math_hash.data.collection import Columns, Record, read_collection
 from math_hash.data.folder import inside_root
 from math_hash.data.images import ImageFile, TarMember, open_image
 from math_hash.errors import InputError
-from math_hash.models.code_model import CodeModel
+from math_hash.hamming.codes import binarize, pack
+from math_hash.hamming.int8 import as_int8
+from math_hash.models.code_model import CodeModel, Modality
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
 
@@ -29,12 +32,13 @@ def encode_collection(
     source: str | Path,
     output: str | Path,
     *,
-    modality: str | None = None,
+    modality: Modality | None = None,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     batch_size: int = 64,
     num_workers: int = 2,
     continuous: bool = False,
+    vectors: bool = False,
     accelerator: Accelerator | None = None,
     progress: bool = True,
 ) -> CodesFolder | None:
@@ -51,6 +55,7 @@ def encode_collection(
         batch_size: rows encoded at once; codes do not depend on it beyond rounding.
         num_workers: processes that decode pictures.
         continuous: keep the continuous codes too, for reranking.
+        vectors: keep the encoder's pooled vectors too, as int8, for reranking.
         accelerator: encodes on its device; each of its n processes encodes every n-th shard.
         progress: show a progress bar on the main process.
 
@@ -58,7 +63,8 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
+        InputError: `source` is of no known form or holds nothing usable, `output` is there already, or the model's
+            format gives no vectors.
     """
     source, output = Path(source), Path(output)
     if output.exists():
@@ -66,7 +72,7 @@ def encode_collection(
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or ("text" if source.suffix.lower() == ".txt" else "image")
     collection = _open_collection(source, modality, columns or Columns(), image_root)
-    job = Job(FORMAT, model.fingerprint, str(source.absolute()), modality, continuous, batch_size)
+    job = Job(FORMAT, model.fingerprint, str(source.absolute()), modality, continuous, vectors, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
         shards.begin(job)
@@ -75,8 +81,9 @@ def encode_collection(
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
-    config = {"k_bits": model.k_bits, "method": model.method, **asdict(job)}
-    shards.join(count, output, {**config, "root": os.path.abspath(collection.root), "bit_order": model.kept_bit_order})
+    root = os.path.abspath(collection.root)
+    config = {"k_bits": model.k_bits, "method": model.method, "root": root, "bit_order": model.kept_bit_order}
+    shards.join(count, job, output, config)
     return CodesFolder.open(output)
 
 
@@ -94,30 +101,44 @@ def _encode_shards(
     total = sum(1 for _ in collection.records()) if shown else None
     model = model.to(accelerator.device).eval()
     inputs: _Pictures | _Texts
-    hash_batch: Callable[[Tensor], Tensor]
     if job.modality == "image":
-        inputs, hash_batch = _Pictures(collection.root, model.image_transform), model.hash_image
+        inputs = _Pictures(collection.root, model.image_transform)
     else:
-        inputs, hash_batch = _Texts(model.tokenize, model.max_words), model.hash_text
+        inputs = _Texts(model.tokenize, model.max_words)
     bar = tqdm(total=total, desc=f"encoding {job.modality}s", unit=job.modality, disable=not shown)
     pending = PendingBatches(
         collection.records(), shards, job.batch_size, accelerator.num_processes, accelerator.process_index, bar.update
     )
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
     loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers)
-    shard = Shard(model.k_bits)
+    shard = Shard(job)
     for prepared in loader:
-        codes = None
+        arrays = {}
         if prepared.inputs is not None:
             with torch.inference_mode():
-                codes = hash_batch(prepared.inputs.to(accelerator.device)).float().cpu().numpy()
-        shard.add(prepared.rows, codes, prepared.rejected)
+                arrays = _encoded(model, job, prepared.inputs.to(accelerator.device))
+        shard.add(prepared.rows, arrays, prepared.rejected)
         bar.update(len(prepared.rows) + len(prepared.rejected))
         if prepared.batch.is_last:
-            shard.write(shards, prepared.batch, job.continuous)
-            shard = Shard(model.k_bits)
+            shard.write(shards, prepared.batch)
+            shard = Shard(job)
     bar.close()
     return pending.shards
+
+
+def _encoded(model: CodeModel, job: Job, inputs: Tensor) -> dict[str, np.ndarray]:
+    """The job's arrays of a batch."""
+    arrays = {}
+    if job.vectors:
+        codes, vectors = model.hash_with_vectors(job.modality, inputs)
+        arrays["vectors"] = as_int8(vectors.cpu().numpy())
+    else:
+        codes = model.hash_image(inputs) if job.modality == "image" else model.hash_text(inputs)
+    continuous = codes.float().cpu().numpy()
+    arrays["codes"] = pack(binarize(continuous))
+    if job.continuous:
+        arrays["continuous"] = continuous.astype(np.float16)
+    return arrays
 
 
 @dataclass(frozen=True)

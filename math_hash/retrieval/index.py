@@ -125,6 +125,14 @@ class Index(ABC):
         rows = self._rows(possible) if possible else {}
         return [rows.get(row_id) for row_id in wanted]
 
+    def codes_of(self, ids: Sequence[Id] | np.ndarray) -> np.ndarray:
+        """The packed codes of the ids, uint8 (n, ceil(k_bits / 8)); zeros where an id is not there (any more)."""
+        wanted, width = _as_python(ids), -(-self.k_bits // 8)
+        possible = self._possible(wanted)
+        codes = self._codes(possible) if possible else {}
+        content = b"".join(codes.get(row_id, bytes(width)) for row_id in wanted)
+        return np.frombuffer(content, np.uint8).reshape(-1, width)
+
     @property
     def recall(self) -> float | None:
         """Share of the true 10 nearest rows that approximate search finds; None for exact search, or if unknown."""
@@ -182,6 +190,9 @@ class Index(ABC):
 
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...
+
+    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
+        return {row_id: code.tobytes() for row_id, (code, _) in self._rows(ids).items()}
 
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...

@@ -67,4 +67,6 @@ class SearchResponse(BaseModel):
     """The nearest rows, nearest first, and how long the search took."""
 
     results: list[Result]
+    nothing_close: bool = Field(description="the nearest row is further away than the model's threshold")
+    notes: list[str] = Field(description="what a person should know of the answer, one line each")
     seconds: float

@@ -152,12 +152,12 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = {}
-            for row_id in ids:
-                if row := self._store.row(row_id):
-                    code, text = row
-                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
-            return rows
+            rows = self._store.rows(ids)
+            return {row_id: (np.frombuffer(code, np.uint8), json.loads(text)) for row_id, code, text in rows}
+
+    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
+        with self._lock, self._store.errors():
+            return {row_id: code for row_id, code, _ in self._store.rows(ids)}
 
     @property
     def id_kind(self) -> IdKind | None:
