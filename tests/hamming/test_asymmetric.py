@@ -28,8 +28,14 @@ def test_equal_weights_give_the_order_of_hamming_distances():
     assert (asymmetric_scores(queries, rows) == 24 - 2 * hamming_distance(pack(binarize(queries)), rows)).all()
 
 
-def test_codes_of_another_length_are_refused():
-    with pytest.raises(InputError, match="does not hold 24 bits"):
-        asymmetric_scores(np.ones((1, 24)), np.zeros((1, 2), np.uint8))
-    with pytest.raises(InputError, match=r"expected continuous codes \(q, k\)"):
-        asymmetric_scores(np.ones(24), np.zeros((1, 3), np.uint8))
+def test_equal_codes_have_exactly_equal_scores():
+    random = np.random.default_rng(1)
+    row = random.integers(0, 256, 16, dtype=np.uint8)
+    scores = asymmetric_scores(random.uniform(-1, 1, (3, 128)), np.tile(row, (1001, 1)))
+    assert (scores == scores[:, :1]).all()
+
+
+@pytest.mark.parametrize(("queries", "width"), [((1, 24), 2), ((24,), 3)])
+def test_other_shapes_are_refused(queries, width):
+    with pytest.raises(InputError, match=r"expected \(q, k\) and \(n, ceil"):
+        asymmetric_scores(np.ones(queries), np.zeros((1, width), np.uint8))

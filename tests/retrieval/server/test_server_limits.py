@@ -101,9 +101,9 @@ def test_beyond_this_machine_all_but_the_page_needs_the_token(served_index, mode
 def test_overload_is_refused_at_once_and_slow_work_times_out(served_index, model, start_server, monkeypatch):
     release = threading.Event()
 
-    def slow(texts):
+    def slow(texts, output):
         release.wait(20)
-        return np.zeros((1, 2), np.uint8)
+        return np.zeros((1, 16), np.float32)
 
     monkeypatch.setattr(model, "encode_text", slow)
     client = start_server(make_app(served_index, model, queue=2, seconds=1))
