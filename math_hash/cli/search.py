@@ -105,7 +105,7 @@ def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         searcher = Searcher(index, model, flags.rerank, flags.codes, flags.candidates)
-        query = searcher.image_query(flags.image) if flags.image else searcher.text_query(flags.text)
+        query = searcher.query("image", flags.image) if flags.image else searcher.query("text", flags.text)
         return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
 
 

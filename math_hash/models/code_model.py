@@ -1,9 +1,10 @@
 """The interface of models that turn images and texts into codes, in any format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.errors import InputError
 from math_hash.hamming.codes import binarize, pack
+from math_hash.models.training_distribution import TrainingDistribution
 
 WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  # files of a saved model
 Output = Literal["packed", "bits", "continuous", "vector"]
@@ -29,12 +31,16 @@ class CodeModel(ABC):
         method: name of the method.
         max_words: number of tokens that longer texts are cut to.
         results: of its evaluation, as in a run's `results.json`; None if they are not known.
+        distributions: what pictures and texts it was trained on, by modality; empty if that is not known.
+        gives_vectors: whether its format gives the encoder's vectors besides codes.
     """
 
     k_bits: int
     method: str
     max_words: int
     results: dict[str, Any] | None = None
+    distributions: Mapping[str, TrainingDistribution] = MappingProxyType({})
+    gives_vectors: bool = False
 
     @property
     @abstractmethod
@@ -123,17 +129,9 @@ class CodeModel(ABC):
             InputError: a picture cannot be read, the tensor has another shape or dtype, the model takes stored features
                 only, `output` is unknown, or the model's format gives no vectors.
         """
-        transform = self.image_transform
-
-        def pixels(chunk) -> Tensor:
-            if isinstance(chunk, Tensor):
-                return _as_pixels(chunk, transform)
-            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
-            return torch.stack([transform(image.convert("RGB")) for image in opened])
-
         if isinstance(images, str | Path | Image.Image):
             raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode("image", images, batch_size, output, pixels)
+        return self._encode("image", images, batch_size, output)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
         """Codes of texts; no images are needed. `output` is as in `encode_image`.
@@ -142,32 +140,54 @@ class CodeModel(ABC):
             InputError: `texts` is a single string, the model takes stored features only, `output` is unknown, or the
                 model's format gives no vectors.
         """
-        tokenize = self.tokenize
         if isinstance(texts, str):
             raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode("text", texts, batch_size, output, lambda chunk: tokenize(list(chunk), self.max_words))
+        return self._encode("text", texts, batch_size, output)
+
+    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """The continuous code of one picture or text, float32 (k,), and its vector, float32 (d,), from one pass.
+
+        The vector is the encoder's pooled one, of length 1; None if the model's format gives none.
+
+        Raises:
+            InputError: the picture cannot be read, or the model takes stored features only.
+        """
+        with self._ready(), torch.inference_mode():
+            inputs = self._inputs(modality, [item])
+            if self.gives_vectors:
+                codes, vectors = self.hash_with_vectors(modality, inputs)
+                return codes[0].float().cpu().numpy(), vectors[0].cpu().numpy()
+            return self._hash_batch(modality, inputs)[0].float().cpu().numpy(), None
 
     def _ready(self) -> AbstractContextManager[Any]:
         """A context for encoding."""
         return nullcontext()
 
-    def _encode(
-        self,
-        modality: Modality,
-        items: Sequence[Any] | Tensor,
-        batch_size: int,
-        output: str,
-        prepare: Callable[[Any], Tensor],
-    ) -> np.ndarray:
+    def _inputs(self, modality: Modality, items: Sequence[Any] | Tensor) -> Tensor:
+        """What `hash_image` takes of pictures, or `hash_text` of texts."""
+        if modality == "text":
+            return self.tokenize(list(items), self.max_words)
+        transform = self.image_transform
+        if isinstance(items, Tensor):
+            return _as_pixels(items, transform)
+        opened = (image if isinstance(image, Image.Image) else open_image(image) for image in items)
+        return torch.stack([transform(image.convert("RGB")) for image in opened])
+
+    def _hash_batch(self, modality: Modality, inputs: Tensor) -> Tensor:
+        return self.hash_image(inputs) if modality == "image" else self.hash_text(inputs)
+
+    def _encode(self, modality: Modality, items: Sequence[Any] | Tensor, batch_size: int, output: str) -> np.ndarray:
         if output not in get_args(Output):
             raise InputError(f"output={output!r} is unknown; choose from {', '.join(get_args(Output))}")
-        hash_batch = self.hash_image if modality == "image" else self.hash_text
 
-        def encode(inputs: Tensor) -> Tensor:
-            return self.hash_with_vectors(modality, inputs)[1] if output == "vector" else hash_batch(inputs)
+        def encode(chunk: Sequence[Any] | Tensor) -> Tensor:
+            inputs = self._inputs(modality, chunk)
+            if output == "vector":
+                return self.hash_with_vectors(modality, inputs)[1]
+            return self._hash_batch(modality, inputs)
 
         with self._ready(), torch.inference_mode():
-            batches = [encode(prepare(chunk)).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+            batches = [encode(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
         values = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
         if output in ("continuous", "vector"):
             return values

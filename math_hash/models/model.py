@@ -22,6 +22,7 @@ from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Modality, kept_fingerprint
+from math_hash.models.training_distribution import write_distributions
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class HashModel(nn.Module, CodeModel):
     """
 
     bit_order: Tensor
+    gives_vectors = True
 
     def __init__(
         self,
@@ -128,7 +130,7 @@ class HashModel(nn.Module, CodeModel):
         return ModelConfig(self.method, self.head.k_bits, self.method_options, self.encoder.spec, self.max_words)
 
     def save(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each atomically.
+        """Write `model.safetensors`, `config.json` and what else is known, each file atomically.
 
         Raises:
             InputError: a file could not be written.
@@ -137,6 +139,8 @@ class HashModel(nn.Module, CodeModel):
         write_text(folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
         if self.results:
             write_text(folder / RESULTS, json.dumps(self.results, indent=2) + "\n")
+        if self.distributions:
+            write_distributions(folder, self.distributions)
         write_bytes(folder / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()}))
 
     @property

@@ -69,6 +69,8 @@ def encode_collection(
     source, output = Path(source), Path(output)
     if output.exists():
         raise InputError(f"{output}: is there already; remove it, or name another folder")
+    if vectors and not model.gives_vectors:
+        raise InputError("--vectors: this model's format gives codes only; use the run that it was exported from")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or ("text" if source.suffix.lower() == ".txt" else "image")
     collection = _open_collection(source, modality, columns or Columns(), image_root)

@@ -1,7 +1,7 @@
 """A search by a text or a picture: candidates by Hamming distance, reranked, and whether anything close was found."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +16,7 @@ from math_hash.retrieval.rerank import Scorer, asymmetric_scorer, reranked, stor
 if TYPE_CHECKING:
     from PIL import Image
 
-    from math_hash.models.code_model import CodeModel, Modality, Output
+    from math_hash.models.code_model import CodeModel, Modality
 
 Rerank = Literal["asymmetric", "continuous", "vectors", "none"]
 RERANKS: tuple[str, ...] = get_args(Rerank)
@@ -31,11 +31,13 @@ class EncodedQuery:
         code: packed, uint8 (1, ceil(k / 8)).
         modality: "image" or "text"; None if only a code is known.
         values: what reranking compares, float32 (k,) or (d,); None: nothing, candidates are not reranked.
+        is_unlike_training: it is unlike the pictures or the texts that the model was trained on.
     """
 
     code: np.ndarray
     modality: "Modality | None" = None
     values: np.ndarray | None = None
+    is_unlike_training: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Searcher:
     ):
         index.require_model(model.fingerprint, model.k_bits)
         self.index, self.model, self.candidates = index, model, candidates
-        self._output: Output = "vector" if rerank == "vectors" else "continuous"
+        self._compares_vectors = rerank == "vectors"
+        if self._compares_vectors and not model.gives_vectors:
+            raise InputError("--rerank vectors: this model's format gives codes only; use the run it was exported from")
         self._scorer: Scorer | None = None
         if rerank == "asymmetric":
             self._scorer = asymmetric_scorer(index)
@@ -101,26 +105,17 @@ class Searcher:
         elif codes is not None:
             raise InputError(f"--codes {codes}: is not read with --rerank {rerank}, only with continuous or vectors")
 
-    def text_query(self, text: str) -> EncodedQuery:
-        """The query for a text.
+    def query(self, modality: "Modality", item: "str | Path | Image.Image") -> EncodedQuery:
+        """The query for a text, or for a picture or the file that holds it.
 
         Raises:
-            InputError: the model gives no vectors, if these are compared.
+            InputError: the picture cannot be read.
         """
-        return self._query("text", lambda output: self.model.encode_text([text], output=output))
-
-    def image_query(self, picture: "str | Path | Image.Image") -> EncodedQuery:
-        """The query for a picture, or the file that holds it.
-
-        Raises:
-            InputError: the picture cannot be read, or the model gives no vectors, if these are compared.
-        """
-        return self._query("image", lambda output: self.model.encode_image([picture], output=output))
-
-    def _query(self, modality: "Modality", encode: "Callable[[Output], np.ndarray]") -> EncodedQuery:
-        continuous = encode("continuous")
-        values = continuous if self._output == "continuous" else encode(self._output)
-        return EncodedQuery(pack(binarize(continuous)), modality, values[0])
+        continuous, vector = self.model.encode_query(modality, item)
+        trained_on = self.model.distributions.get(modality)
+        is_unlike = vector is not None and trained_on is not None and bool(trained_on.is_unlike(vector[None])[0])
+        values = vector if self._compares_vectors else continuous
+        return EncodedQuery(pack(binarize(continuous[None])), modality, values, is_unlike)
 
     def search(
         self,
@@ -151,9 +146,11 @@ class Searcher:
         results = self._results(Neighbors(found.ids[:top_k], found.distances[:top_k]))
         limit = self._threshold(query, results)
         nothing_close = limit is not None and nearest is not None and nearest > limit
-        notes = (
-            [f"nothing close was found: the nearest is at distance {nearest}, above {limit}"] if nothing_close else []
-        )
+        notes = []
+        if nothing_close:
+            notes.append(f"nothing close was found: the nearest is at distance {nearest}, above {limit}")
+        if query.is_unlike_training:
+            notes.append(f"this {query.modality} is unlike those that the model was trained on")
         return Answer(results, notes, nothing_close)
 
     def _results(self, neighbors: Neighbors) -> list[Result]:

@@ -26,7 +26,7 @@ async def add(
     content = await file.read() if file else b""
 
     def job() -> int:
-        query = state.query_of_upload(content) if text is None else state.searcher.text_query(text)
+        query = state.query_of_upload(content) if text is None else state.searcher.query("text", text)
         row_id = state.row_id(id)
         if state.index.rows([row_id])[0] is not None:
             raise HTTPException(409, "a row has that id already; delete it first")

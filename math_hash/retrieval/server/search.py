@@ -28,7 +28,7 @@ router = APIRouter(prefix="/search", responses=ERRORS)
 @router.post("/text")
 async def search_text(state: State, query: TextQuery) -> SearchResponse:
     """The rows nearest to a text."""
-    return await _search(state, lambda: state.searcher.text_query(query.text), query)
+    return await _search(state, lambda: state.searcher.query("text", query.text), query)
 
 
 async def _options_of_url(

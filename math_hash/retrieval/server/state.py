@@ -54,7 +54,7 @@ class ServerState:
         Raises:
             HTTPException: see `read_upload`.
         """
-        return self.searcher.image_query(read_upload(content, self.max_pixels))
+        return self.searcher.query("image", read_upload(content, self.max_pixels))
 
 
 async def _state_of(request: Request) -> ServerState:

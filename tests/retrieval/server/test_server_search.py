@@ -50,7 +50,7 @@ def test_eight_clients_get_right_answers(client, served_index, model):
     words = ["red", "green", "blue", "red and green", "nothing", "blue and red", "a", "b"]
     searcher = Searcher(served_index, model)
     expected = {
-        word: [result.id for result in searcher.search(searcher.text_query(word), 10).results] for word in words
+        word: [result.id for result in searcher.search(searcher.query("text", word), 10).results] for word in words
     }
 
     def search(number):
