@@ -1,6 +1,7 @@
 """From codes to an index and a search, on the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import math_hash
 from math_hash.cli import main
 from math_hash.data.images import open_image
 from math_hash.hamming.codes import unpack
+from math_hash.retrieval import open_index
 from math_hash.retrieval.codes_folder import CodesFolder
+from math_hash.retrieval.searcher import EncodedQuery, Searcher
 
 
 def command(*arguments):
@@ -84,6 +87,38 @@ def test_candidates_are_reranked(encoded, trained_run, model, capsys, rerank):
     assert sorted(near) == np.flatnonzero(distances <= radius).tolist()
     if len(near) <= 200:
         assert np.allclose(np.array(scores)[near], sorted((scores[row] for row in near), reverse=True), atol=1e-5)
+
+
+def test_a_search_says_that_nothing_close_was_found(encoded, trained_run, model, capsys, tmp_path):
+    _, index = encoded
+    plain = math_hash.load_model(trained_run)
+    plain.results, plain.distributions = {}, {}
+    plain.save(tmp_path / "plain")
+    for number, (threshold, limit) in enumerate(((0, 0.0), (16, 1e9), (None, 1e9))):
+        changed = math_hash.load_model(trained_run)
+        changed.results = {"k_bits": 16, "thresholds": {"false_positive_rate": 0.01, "text->image": threshold}}
+        changed.distributions = {"text": replace(model.distributions["text"], limit=limit)}
+        changed.save(tmp_path / str(number))
+    distances = np.bitwise_count(encoded[0].codes ^ model.encode_text(["red"])).sum(axis=1)
+    assert distances.min() > 0
+    notes = {}
+    for name in ("plain", "0", "1", "2"):
+        assert command("search", index, "--model", tmp_path / name, "--text", "red", "--json") == 0
+        printed = capsys.readouterr()
+        assert len(json.loads(printed.out)) == 20
+        notes[name] = printed.err.splitlines()
+    assert notes == {
+        "plain": [], "1": [], "2": [],
+        "0": [
+            f"note: nothing close was found: the nearest is at distance {distances.min()}, above 0",
+            "note: this text is unlike those that the model was trained on",
+        ],
+    }  # fmt: skip
+    with open_index(index) as opened:
+        searcher = Searcher(opened, math_hash.load_model(tmp_path / "0"))
+        assert searcher.search(searcher.query("text", "red")).nothing_close
+        code = opened.rows(["3.png"])[0][0][None]
+        assert not searcher.search(EncodedQuery(code)).nothing_close  # of no known modality
 
 
 def test_vectors_are_the_encoders(encoded, model, tiny_dataset):
