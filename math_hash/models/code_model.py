@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,20 @@ WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  #
 Output = Literal["packed", "bits", "continuous", "vector"]
 Modality = Literal["image", "text"]
 _Model = TypeVar("_Model", bound="CodeModel")
+
+
+class Encoded(NamedTuple):
+    """What a model makes of one picture or text.
+
+    Attributes:
+        continuous: its continuous code, float32 (k,).
+        vector: the encoder's pooled vector, of length 1, float32 (d,); None if the model's format gives none.
+        is_unlike_training: it is unlike the training rows; False if the model does not know these.
+    """
+
+    continuous: np.ndarray
+    vector: np.ndarray | None = None
+    is_unlike_training: bool = False
 
 
 class CodeModel(ABC):
@@ -144,20 +158,14 @@ class CodeModel(ABC):
             raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
         return self._encode("text", texts, batch_size, output)
 
-    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-        """The continuous code of one picture or text, float32 (k,), and its vector, float32 (d,), from one pass.
-
-        The vector is the encoder's pooled one, of length 1; None if the model's format gives none.
+    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+        """Everything that a search uses of one picture or text, from one pass.
 
         Raises:
             InputError: the picture cannot be read, or the model takes stored features only.
         """
-        with self._ready(), torch.inference_mode():
-            inputs = self._inputs(modality, [item])
-            if self.gives_vectors:
-                codes, vectors = self.hash_with_vectors(modality, inputs)
-                return codes[0].float().cpu().numpy(), vectors[0].cpu().numpy()
-            return self._hash_batch(modality, inputs)[0].float().cpu().numpy(), None
+        encode = self.encode_image if modality == "image" else self.encode_text
+        return Encoded(encode([item], output="continuous")[0])  # type: ignore[list-item]
 
     def _ready(self) -> AbstractContextManager[Any]:
         """A context for encoding."""

@@ -5,24 +5,26 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.data.images import ImageTransform
+from math_hash.data.needs import Needs
 from math_hash.data.pairs import to_device
 from math_hash.encoders import Encoder
 from math_hash.encoders.features import Features
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
-from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Modality, kept_fingerprint
-from math_hash.models.training_distribution import write_distributions
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Encoded, Modality, kept_fingerprint
+from math_hash.models.training_distribution import compared_vectors, write_distributions
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,24 @@ class HashModel(nn.Module, CodeModel):
         codes, features = self._hash(modality, inputs)
         return codes, F.normalize(features.pooled.float(), dim=1)
 
-    def _hash(self, modality: Modality, inputs: Any) -> tuple[Tensor, Features]:
-        encoder, head, inputs = self.encoder, self.head, to_device(inputs, self.device)
+    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+        """See `CodeModel.encode_query`."""
+        distribution, needs = self.distributions.get(modality), self.head.needs
+        if distribution is not None and self.encoder.stage_widths is not None:
+            needs = replace(needs, stages=True)
+        with self._ready(), torch.inference_mode():
+            codes, features = self._hash(modality, self._inputs(modality, [item]), needs)
+            vector = F.normalize(features.pooled.float(), dim=1)
+            unlike = distribution is not None and distribution.is_unlike(compared_vectors(features).cpu().numpy())[0]
+        return Encoded(codes[0].float().cpu().numpy(), vector[0].cpu().numpy(), bool(unlike))
+
+    def _hash(self, modality: Modality, inputs: Any, needs: Needs | None = None) -> tuple[Tensor, Features]:
+        encoder, head, inputs, needs = self.encoder, self.head, to_device(inputs, self.device), needs or self.head.needs
         if modality == "image":
-            features = encoder.encode_image(inputs, head.needs)
+            features = encoder.encode_image(inputs, needs)
             codes = head.hash_image(features)
         else:
-            features = encoder.encode_text(inputs, head.needs)
+            features = encoder.encode_text(inputs, needs)
             codes = head.hash_text(features)
         return (codes if self.k_bits == head.k_bits else codes[:, self.bit_order[: self.k_bits]]), features
 

@@ -111,11 +111,10 @@ class Searcher:
         Raises:
             InputError: the picture cannot be read.
         """
-        continuous, vector = self.model.encode_query(modality, item)
-        trained_on = self.model.distributions.get(modality)
-        is_unlike = vector is not None and trained_on is not None and bool(trained_on.is_unlike(vector[None])[0])
-        values = vector if self._compares_vectors else continuous
-        return EncodedQuery(pack(binarize(continuous[None])), modality, values, is_unlike)
+        encoded = self.model.encode_query(modality, item)
+        values = encoded.vector if self._compares_vectors else encoded.continuous
+        code = pack(binarize(encoded.continuous[None]))
+        return EncodedQuery(code, modality, values, encoded.is_unlike_training)
 
     def search(
         self,

@@ -1,6 +1,7 @@
 """The output of an evaluation: results.json, the codes, the contact sheet, and a table for the terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import numpy as np
 from accelerate import Accelerator
 
 from math_hash.config import Config
+from math_hash.data import POOLED
 from math_hash.data.figures import draw_contact_sheet
 from math_hash.evaluation import chance_level_warning, distance_threshold
 from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.files import sha256, write_text
 from math_hash.methods import short_name
 from math_hash.models.model import HashModel
-from math_hash.models.training_distribution import TrainingDistribution, write_distributions
-from math_hash.training.evaluate import RowCodes, evaluate, export_codes, pooled_vectors
+from math_hash.models.training_distribution import TrainingDistribution, compared_vectors, write_distributions
+from math_hash.training.evaluate import RowCodes, encoder_vectors, evaluate, export_codes
 from math_hash.training.feature_cache import with_cache
 from math_hash.training.image_cache import with_image_cache
 from math_hash.training.run_folder import RESULTS
@@ -103,21 +105,22 @@ def training_distributions(
 ) -> dict[str, TrainingDistribution]:
     """The distributions of the training rows' vectors, by modality, on every process."""
     trained, held_out = data.split.train[:_TRAINING_ROWS], held_out_rows(data)
-    vectors = pooled_vectors(
+    needs = replace(POOLED, stages=model.encoder.stage_widths is not None)
+    vectors = encoder_vectors(
         model.encoder,
-        data.pairs(model),
+        data.pairs_for(model.encoder, model.max_words, needs),
         np.concatenate([trained, held_out]),
         accelerator,
+        vectors_of=compared_vectors,
+        needs=needs,
         batch_size=config.batch_size,
         num_workers=config.num_workers,
         progress=shows_progress(accelerator),
     )
-    distributions = {}
-    for modality, values in vectors.items():
-        values = values / np.linalg.norm(values, axis=1, keepdims=True)
-        trained_on, others = np.split(values, [len(trained)])
-        distributions[modality] = TrainingDistribution.fit(trained_on, others, UNLIKE_RATE)
-    return distributions
+    return {
+        modality: TrainingDistribution.fit(values[: len(trained)], values[len(trained) :], UNLIKE_RATE)
+        for modality, values in vectors.items()
+    }
 
 
 def export_name(results: dict[str, Any]) -> Path:
