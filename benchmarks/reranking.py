@@ -1,63 +1,146 @@
-"""What reranking gains and costs: Hamming distance alone, then with the cosine of the candidates' continuous codes.
+"""What reranking gains and costs: Hamming distance alone, and candidates ordered by what tells more of them apart.
 
-    python benchmarks/reranking.py MODEL DATASET CODES
+    python benchmarks/reranking.py RUN
 
-CODES is the folder of `math-hash encode MODEL DATASET --output CODES --continuous`. Texts of the query rows search the
-other rows' images; a result is relevant if it shares a label with the query. For several numbers of candidates, it
-prints the mean precision of the first 20 results and the time per query.
+RUN is a run folder; its dataset, split and features are read again. Texts of the query rows search images, and images
+search texts. Precision is the mean share of the first 20 results that have a label in common with the query, among the
+rows of the database; recall is the share of queries whose own partner is among the first 10, when the queries' partners
+are in the database too. The time is that of one query at a time, encoding left out.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-import math_hash
-from math_hash.data import read_dataset, split_rows
+from math_hash.config import Config
+from math_hash.data import load_batches
+from math_hash.hamming.asymmetric import asymmetric_scores
+from math_hash.hamming.codes import binarize, pack
+from math_hash.hamming.int8 import as_int8
+from math_hash.models.model import HashModel
 from math_hash.retrieval import open_index
-from math_hash.retrieval.codes_folder import CodesFolder
-from math_hash.retrieval.rerank import Reranker
+from math_hash.retrieval.index import Index
+from math_hash.retrieval.rerank import asymmetric_scorer, reranked
+from math_hash.training.run_folder import Run
+from math_hash.training.setup import Data, open_data
 
-TOP = 20
+BATCH = 256
+Rank = Callable[[int, int], np.ndarray]  # number of a query, and how many rows: the first rows
+
+
+@dataclass
+class Stream:
+    """What a model makes of one modality of all rows: continuous codes (n, k), packed ones, vectors as int8 (n, d)."""
+
+    continuous: np.ndarray
+    packed: np.ndarray
+    vectors: np.ndarray
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="run folder")
-    parser.add_argument("dataset", type=Path, help="dataset folder")
-    parser.add_argument("codes", type=Path, help="codes of its images, with continuous ones")
-    parser.add_argument("--query-num", type=int, default=500, help="rows whose texts are the queries (500)")
-    arguments = parser.parse_args()
-    model, data, folder = (
-        math_hash.load_model(arguments.model), read_dataset(arguments.dataset), CodesFolder.open(arguments.codes),
-    )  # fmt: skip
-    split = split_rows(len(data), arguments.query_num, len(data) - arguments.query_num - 1)
-    row_of = {name: row for row, name in enumerate(data.images)}
-    names = [name for name, _ in folder.rows()]
-    database = set(split.database.tolist())
-    kept = [i for i, name in enumerate(names) if row_of[name] in database]
-    texts = [data.captions[row] for row in split.query]
-    codes, continuous = model.encode_text(texts), model.encode_text(texts, output="continuous")
-    rerank = Reranker(folder)
-    with tempfile.TemporaryDirectory() as work, open_index(Path(work) / "index", model.k_bits) as index:
-        index.add([names[i] for i in kept], folder.codes[kept])
-        index.save()
-        index.search(codes[:1], TOP)
-        print(f"{len(kept)} images, {model.k_bits} bits, {len(texts)} texts; precision of the first {TOP}")
-        for candidates in (0, 50, 200, 1000):
-            start = time.perf_counter()
-            neighbors = index.search(codes, candidates or TOP)
-            if candidates:
-                neighbors = rerank(continuous, neighbors, TOP)
-            seconds = (time.perf_counter() - start) / len(texts)
-            precision = [
-                (data.labels[[row_of[name] for name in row.ids]] @ data.labels[query] > 0).mean()
-                for row, query in zip(neighbors, split.query, strict=True)
-            ]
-            ranking = f"{candidates} candidates" if candidates else "Hamming distance alone"
-            print(f"  {ranking:24} {np.mean(precision):.4f}   {1000 * seconds:7.3f} ms per query")
+    parser.add_argument("run", type=Path, help="run folder")
+    run = Run(parser.parse_args().run)
+    model, saved = run.load_model(), run.read_config()
+    assert isinstance(model, HashModel)
+    data = open_data(Config(**{item.name: saved[item.name] for item in fields(Config) if item.name in saved}))
+    streams = encode(model, data)
+    query = data.split.query
+    print(f"{model.method}, {model.k_bits} bits, {data.folder.path.name}: {len(query)} queries of each modality")
+    for asked, given in (("text", "image"), ("image", "text")):
+        print(f"\n{asked}->{given}{'':28} precision at 20   recall at 10   per query")
+        rows = np.union1d(query, data.split.database)  # in an order that favors no partner within a tie
+        with tempfile.TemporaryDirectory() as work:
+            parts = [index_of(Path(work) / name, model, streams[given].packed, some) for name, some in
+                     (("database", data.split.database), ("all", rows))]  # fmt: skip
+            names = rankings(parts[0], streams[asked], streams[given], model.encoder.takes_pictures)
+            both = [rankings(part, streams[asked], streams[given], model.encoder.takes_pictures) for part in parts]
+            for name in names:
+                precision = np.mean([shares_label(data, row, both[0][name](row, 20)).mean() for row in query])
+                start = time.perf_counter()
+                recall = np.mean([row in both[1][name](row, 10) for row in query])
+                milliseconds = 1000 * (time.perf_counter() - start) / len(query)
+                print(f"  {name:36}{precision:14.4f}{recall:15.4f}{milliseconds:9.2f} ms")
+            for part in parts:
+                part.close()
+
+
+def encode(model: HashModel, data: Data) -> dict[str, Stream]:
+    """Both modalities of all rows of a dataset."""
+    batches = [np.arange(start, min(start + BATCH, len(data.folder))) for start in range(0, len(data.folder), BATCH)]
+    parts: dict[str, list[Any]] = {"image": [], "text": []}
+    with torch.inference_mode():
+        for inputs in load_batches(data.pairs(model).with_streams(("image", "text")), batches):
+            for modality in ("image", "text"):
+                codes, vectors = model.hash_with_vectors(modality, inputs[modality])
+                parts[modality].append((codes.numpy(), as_int8(vectors.numpy())))
+    streams = {}
+    for modality, outputs in parts.items():
+        continuous, vectors = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
+        streams[modality] = Stream(continuous, pack(binarize(continuous)), vectors)
+    return streams
+
+
+def index_of(path: Path, model: HashModel, packed: np.ndarray, rows: np.ndarray) -> Index:
+    """An index of some rows, by their numbers."""
+    index = open_index(path, model.k_bits)
+    index.add(rows, packed[rows])
+    index.save()
+    return index
+
+
+def rankings(index: Index, asked: Stream, given: Stream, one_space: bool) -> dict[str, Rank]:
+    """The ways to rank an index, by name. `one_space`: images' and texts' encoder vectors can be compared."""
+    asymmetric = asymmetric_scorer(index)
+    everything = index.search(asked.packed[:1], len(index))[0].ids
+    everything.sort()
+    packed = index.codes_of(everything)
+
+    def near(query: int, count: int) -> np.ndarray:
+        return index.search(asked.packed[query][None], count)[0].ids
+
+    def candidates(number: int, scores: Callable[[int, np.ndarray], np.ndarray]) -> Rank:
+        def rank(query: int, count: int) -> np.ndarray:
+            [found] = index.search(asked.packed[query][None], max(number, count))
+            return reranked(found, scores(query, found.ids)).ids[:count]
+
+        return rank
+
+    def cosine(values: np.ndarray, query: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float32)
+        return (values @ query) / np.linalg.norm(values, axis=1)
+
+    def whole(query: int, count: int) -> np.ndarray:
+        scores = asymmetric_scores(asked.continuous[query][None], packed)[0]
+        return everything[np.argsort(-scores, kind="stable")[:count]]
+
+    ways: dict[str, Rank] = {"Hamming distance alone": near}
+    for number in (50, 200, 1000):
+        ways[f"asymmetric, {number} candidates"] = candidates(
+            number, lambda q, ids: asymmetric(asked.continuous[q], ids)
+        )
+    ways["asymmetric, all rows"] = whole
+    for number in (200, 1000):
+        ways[f"continuous codes, {number} candidates"] = candidates(
+            number, lambda q, ids: cosine(given.continuous[ids], asked.continuous[q])
+        )
+        if one_space:
+            ways[f"int8 vectors, {number} candidates"] = candidates(
+                number, lambda q, ids: cosine(given.vectors[ids], asked.vectors[q].astype(np.float32))
+            )
+    return ways
+
+
+def shares_label(data: Data, query: int, rows: np.ndarray) -> np.ndarray:
+    """Whether rows share a label with a query, bool (n,)."""
+    return data.folder.labels[rows] @ data.folder.labels[query] > 0
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_precision(parser)
     parser.add_argument("--continuous", action="store_true", help="also keep continuous codes, for search --rerank")
     parser.add_argument("--parquet", action="store_true", help="also write codes.parquet: id, code, metadata")
+    parser.add_argument("--vectors", choices=("int8",), help="also keep the encoder's vectors, for search --rerank")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -68,7 +69,8 @@ def run(flags: argparse.Namespace) -> None:
             vector=flags.vector_column,
         ),
         image_root=flags.image_root, batch_size=flags.batch_size, num_workers=flags.num_workers,
-        continuous=flags.continuous, parquet=flags.parquet, accelerator=accelerator, progress=os.isatty(2),
+        continuous=flags.continuous, vectors=flags.vectors is not None, parquet=flags.parquet, accelerator=accelerator,
+        progress=os.isatty(2),
     )  # fmt: skip
     if folder:
         rejected = folder.config["rejected"]

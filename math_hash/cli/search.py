@@ -4,19 +4,15 @@ import argparse
 import base64
 import html
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 from math_hash.files import write_text
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from math_hash.models.code_model import CodeModel
+from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, Result, Searcher
 
 _HELP = """\
 Search an index by words or by a picture.
@@ -50,10 +46,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
     add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
-    parser.add_argument(
-        "--rerank", type=Path, metavar="CODES", help="rerank candidates by the continuous codes in this folder"
-    )
-    parser.add_argument("--candidates", type=int, default=200, help="number of candidates to rerank (200)")
+    add_rerank_flags(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
@@ -61,25 +54,17 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
-@dataclass(frozen=True)
-class Result:
-    """One row that a search returned; rank 1 is the nearest."""
-
-    rank: int
-    id: int | str
-    distance: int
-    metadata: dict[str, Any]
-
-    @property
-    def labels(self) -> str:
-        """Its labels, separated by commas."""
-        labels = self.metadata.get("label") or []
-        return ", ".join(labels) if isinstance(labels, list) else str(labels)
-
-    @property
-    def text(self) -> str:
-        """Its text, or ""."""
-        return str(self.metadata.get("text") or "")
+def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how the candidates of a search are ordered."""
+    parser.add_argument(
+        "--rerank", choices=RERANKS, default="asymmetric",
+        help="order of the candidates: by the query's continuous code and their bits (asymmetric, the default), by the "
+        "continuous codes or encoder vectors in --codes, or by Hamming distance alone (none)",
+    )  # fmt: skip
+    parser.add_argument("--codes", type=Path, metavar="FOLDER", help="what `math-hash encode` wrote, for --rerank")
+    parser.add_argument(
+        "--candidates", type=int, default=CANDIDATES, help=f"number of candidates to rerank ({CANDIDATES})"
+    )
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -87,15 +72,19 @@ def run(flags: argparse.Namespace) -> None:
     where = dict(_condition(text) for text in flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
-    results = _search(flags, where)
+    answer = _search(flags, where)
+    results = answer.results
     if flags.json:
-        print(json.dumps([vars(result) for result in results], ensure_ascii=False, indent=2))
+        ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
+        print(json.dumps(ranked, ensure_ascii=False, indent=2))
     elif flags.html:
         query = flags.text if flags.text is not None else str(flags.image)
-        _write_sheet(flags.html, query, results, flags.images)
+        _write_sheet(flags.html, query, answer, flags.images)
         print(f"{len(results)} results: {flags.html}")
     else:
         _print_table(results)
+    for note in answer.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _condition(text: str) -> tuple[str, Any]:
@@ -109,36 +98,17 @@ def _condition(text: str) -> tuple[str, Any]:
     return name, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
-def _search(flags: argparse.Namespace, where: dict[str, Any]) -> list[Result]:
+def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
     from math_hash.models.load import load_model
     from math_hash.retrieval import open_index
-    from math_hash.retrieval.codes_folder import CodesFolder
-    from math_hash.retrieval.rerank import Reranker
 
     with open_index(flags.index, create=False) as index:
         model = load_model(flags.model, precision=flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
-        index.require_model(model.fingerprint, model.k_bits)
-        code = _encode(model, flags, "packed")
-        if flags.radius is not None:
-            [neighbors] = index.search_radius(code, flags.radius, where)
-        elif flags.rerank:
-            candidates = index.search(code, max(flags.candidates, flags.top), where)
-            rerank = Reranker(CodesFolder.open(flags.rerank))
-            [neighbors] = rerank(_encode(model, flags, "continuous"), candidates, flags.top)
-        else:
-            [neighbors] = index.search(code, flags.top, where)
-        ids = neighbors.ids.tolist()
-        metadata = [row[1] if row else {} for row in index.rows(ids)]
-    ranked = zip(ids, neighbors.distances.tolist(), metadata, strict=True)
-    return [Result(rank, *values) for rank, values in enumerate(ranked, start=1)]
-
-
-def _encode(model: "CodeModel", flags: argparse.Namespace, output: Literal["packed", "continuous"]) -> "np.ndarray":
-    if flags.text is not None:
-        return model.encode_text([flags.text], output=output)
-    return model.encode_image([flags.image], output=output)
+        searcher = Searcher(index, model, flags.rerank, flags.codes, flags.candidates)
+        query = searcher.query("image", flags.image) if flags.image else searcher.query("text", flags.text)
+        return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
 
 
 def _print_table(results: Sequence[Result]) -> None:
@@ -147,24 +117,34 @@ def _print_table(results: Sequence[Result]) -> None:
         return
     width = max(len(str(result.id)) for result in results)
     print(f"rank  distance  {'id':{width}}  labels | text")
-    for result in results:
-        words = " | ".join(part for part in (result.labels, result.text) if part)
-        print(f"{result.rank:4d}  {result.distance:8d}  {result.id!s:{width}}  {words[:100]}")
+    for rank, result in enumerate(results, start=1):
+        words = " | ".join(part for part in (_labels(result), _text(result)) if part)
+        print(f"{rank:4d}  {result.distance:8d}  {result.id!s:{width}}  {words[:100]}")
 
 
-def _write_sheet(path: Path, query: str, results: Sequence[Result], images: Path | None) -> None:
+def _labels(result: Result) -> str:
+    labels = result.metadata.get("label") or []
+    return ", ".join(labels) if isinstance(labels, list) else str(labels)
+
+
+def _text(result: Result) -> str:
+    return str(result.metadata.get("text") or "")
+
+
+def _write_sheet(path: Path, query: str, answer: Answer, images: Path | None) -> None:
     from math_hash.retrieval.thumbnail import thumbnail
 
     cells = []
-    for result in results:
+    for result in answer.results:
         picture = thumbnail(images, result.metadata, 240) if images else None
         content = base64.b64encode(picture or b"").decode()
         image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
-        words = html.escape(result.text[:120] or str(result.id))
+        words = html.escape(_text(result)[:120] or str(result.id))
         cells.append(
-            f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(result.labels)}<br>{words}"
+            f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(_labels(result))}<br>{words}"
             "</figcaption></figure>"
         )
     title = f"<title>{html.escape(query)}</title>"
     head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>'
-    write_text(path, f"{head}<h1>{html.escape(query)}</h1><main>{''.join(cells)}</main></html>\n")
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in answer.notes)
+    write_text(path, f"{head}<h1>{html.escape(query)}</h1>{notes}<main>{''.join(cells)}</main></html>\n")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from math_hash.cli.flags import add_precision
+from math_hash.cli.search import add_rerank_flags
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -28,6 +29,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--images", type=Path, help="folder that image paths start from; no pictures without it")
     add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
+    add_rerank_flags(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port (8000)")
     secret = os.environ.get("MATH_HASH_TOKEN", "")
@@ -58,7 +60,8 @@ def run(flags: argparse.Namespace) -> None:
             model = model.with_bits(flags.bits)
         app = make_app(
             index, model, flags.images, token=flags.token, is_public=is_public, max_bytes=flags.max_bytes,
-            max_pixels=flags.max_pixels, queue=flags.queue, seconds=flags.timeout,
+            max_pixels=flags.max_pixels, queue=flags.queue, seconds=flags.timeout, rerank=flags.rerank,
+            codes=flags.codes, candidates=flags.candidates,
         )  # fmt: skip
         # so that code is compiled and weights are loaded before the first request arrives
         index.search(model.encode_text(["a first search"]), 1)

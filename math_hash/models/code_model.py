@@ -1,10 +1,11 @@
 """The interface of models that turn images and texts into codes, in any format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,10 +15,26 @@ from torch import Tensor
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.errors import InputError
 from math_hash.hamming.codes import binarize, pack
+from math_hash.models.training_distribution import TrainingDistribution
 
 WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  # files of a saved model
-Output = Literal["packed", "bits", "continuous"]
+Output = Literal["packed", "bits", "continuous", "vector"]
+Modality = Literal["image", "text"]
 _Model = TypeVar("_Model", bound="CodeModel")
+
+
+class Encoded(NamedTuple):
+    """What a model makes of one picture or text.
+
+    Attributes:
+        continuous: its continuous code, float32 (k,).
+        vector: the encoder's pooled vector, of length 1, float32 (d,); None if the model's format gives none.
+        is_unlike_training: it is unlike the training rows; False if the model does not know these.
+    """
+
+    continuous: np.ndarray
+    vector: np.ndarray | None = None
+    is_unlike_training: bool = False
 
 
 class CodeModel(ABC):
@@ -29,6 +46,8 @@ class CodeModel(ABC):
         max_words: number of tokens that longer texts are cut to.
         precision: in which it encodes: "no" (float32), "bf16" or "fp16"; "int8" of a quantized ONNX model.
         results: of its evaluation, as in a run's `results.json`; None if they are not known.
+        distributions: what pictures and texts it was trained on, by modality; empty if that is not known.
+        gives_vectors: whether its format gives the encoder's vectors besides codes.
     """
 
     k_bits: int
@@ -36,6 +55,8 @@ class CodeModel(ABC):
     max_words: int
     precision: str = "no"
     results: dict[str, Any] | None = None
+    distributions: Mapping[str, TrainingDistribution] = MappingProxyType({})
+    gives_vectors: bool = False
 
     @property
     @abstractmethod
@@ -77,6 +98,25 @@ class CodeModel(ABC):
         raise NotImplementedError
 
     @property
+    def thresholds(self) -> dict[str, int | None] | None:
+        """Hamming distances, by direction, above which nothing is close; None if they are not known for these bits.
+
+        See `math_hash.evaluation.distance_threshold`; the results name the false-positive rate.
+        """
+        results = self.results or {}
+        return results.get("thresholds") if results.get("k_bits") == self.k_bits else None
+
+    def hash_with_vectors(self, modality: Modality, inputs: Any) -> tuple[Tensor, Tensor]:
+        """What `hash_image` or `hash_text` returns, and the encoder's pooled vectors of length 1, float (b, d).
+
+        Raises:
+            InputError: this model's format gives codes only.
+        """
+        raise InputError(
+            "this model's format gives codes and no encoder vectors; use the run that it was exported from"
+        )
+
+    @property
     def kept_bit_order(self) -> list[int]:
         """Positions in its codes from the most to the least significant bit, if these were ranked."""
         return list(range(self.k_bits))
@@ -114,52 +154,70 @@ class CodeModel(ABC):
         Args:
             images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
                 that is already resized and normalized.
-            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1).
+            output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1);
+                "vector" float32 (n, d), the encoder's pooled vectors, of length 1.
 
         Raises:
             InputError: a picture cannot be read, the tensor has another shape or dtype, the model takes stored features
-                only, or `output` is unknown.
+                only, `output` is unknown, or the model's format gives no vectors.
         """
-        transform = self.image_transform
-
-        def pixels(chunk) -> Tensor:
-            if isinstance(chunk, Tensor):
-                return _as_pixels(chunk, transform)
-            opened = (image if isinstance(image, Image.Image) else open_image(image) for image in chunk)
-            return torch.stack([transform(image.convert("RGB")) for image in opened])
-
         if isinstance(images, str | Path | Image.Image):
             raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode(images, batch_size, output, lambda chunk: self.hash_image(pixels(chunk)))
+        return self._encode("image", images, batch_size, output)
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
         """Codes of texts; no images are needed. `output` is as in `encode_image`.
 
         Raises:
-            InputError: `texts` is a single string, the model takes stored features only, or `output` is unknown.
+            InputError: `texts` is a single string, the model takes stored features only, `output` is unknown, or the
+                model's format gives no vectors.
         """
-        tokenize = self.tokenize
         if isinstance(texts, str):
             raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode(
-            texts, batch_size, output, lambda chunk: self.hash_text(tokenize(list(chunk), self.max_words))
-        )
+        return self._encode("text", texts, batch_size, output)
+
+    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+        """Everything that a search uses of one picture or text, from one pass.
+
+        Raises:
+            InputError: the picture cannot be read, or the model takes stored features only.
+        """
+        encode = self.encode_image if modality == "image" else self.encode_text
+        return Encoded(encode([item], output="continuous")[0])  # type: ignore[list-item]
 
     def _ready(self) -> AbstractContextManager[Any]:
         """A context for encoding."""
         return nullcontext()
 
-    def _encode(
-        self, items: Sequence[Any] | Tensor, batch_size: int, output: str, hash_batch: Callable[[Any], Tensor]
-    ) -> np.ndarray:
-        if output not in ("packed", "bits", "continuous"):
-            raise InputError(f"output={output!r} is unknown; choose packed, bits or continuous")
+    def _inputs(self, modality: Modality, items: Sequence[Any] | Tensor) -> Tensor:
+        """What `hash_image` takes of pictures, or `hash_text` of texts."""
+        if modality == "text":
+            return self.tokenize(list(items), self.max_words)
+        transform = self.image_transform
+        if isinstance(items, Tensor):
+            return _as_pixels(items, transform)
+        opened = (image if isinstance(image, Image.Image) else open_image(image) for image in items)
+        return torch.stack([transform(image.convert("RGB")) for image in opened])
+
+    def _hash_batch(self, modality: Modality, inputs: Tensor) -> Tensor:
+        return self.hash_image(inputs) if modality == "image" else self.hash_text(inputs)
+
+    def _encode(self, modality: Modality, items: Sequence[Any] | Tensor, batch_size: int, output: str) -> np.ndarray:
+        if output not in get_args(Output):
+            raise InputError(f"output={output!r} is unknown; choose from {', '.join(get_args(Output))}")
+
+        def encode(chunk: Sequence[Any] | Tensor) -> Tensor:
+            inputs = self._inputs(modality, chunk)
+            if output == "vector":
+                return self.hash_with_vectors(modality, inputs)[1]
+            return self._hash_batch(modality, inputs)
+
         with self._ready(), torch.inference_mode():
-            batches = [hash_batch(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
-        continuous = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
-        if output == "continuous":
-            return continuous
-        bits = binarize(continuous)
+            batches = [encode(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+        values = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
+        if output in ("continuous", "vector"):
+            return values
+        bits = binarize(values)
         return bits if output == "bits" else pack(bits)
 
 

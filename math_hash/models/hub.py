@@ -9,6 +9,7 @@ import huggingface_hub
 from math_hash.errors import InputError, one_line
 from math_hash.files import write_text
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS
+from math_hash.models.training_distribution import FILE as DISTRIBUTION
 
 
 class Savable(Protocol):
@@ -22,7 +23,7 @@ class Savable(Protocol):
         """Write weights, configuration and results."""
 
 
-_FILES = [CONFIG, WEIGHTS, RESULTS, "image.onnx", "text.onnx"]
+_FILES = [CONFIG, WEIGHTS, RESULTS, DISTRIBUTION, "image.onnx", "text.onnx"]
 
 
 def save_pretrained(model: Savable, folder: str | Path, name: str = "") -> None:

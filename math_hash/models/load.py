@@ -16,6 +16,7 @@ from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
 from math_hash.models.model import HashModel, ModelConfig
 from math_hash.models.precision import HALVES, choose_precision
 from math_hash.models.released import read_released
+from math_hash.models.training_distribution import read_distributions
 
 
 def load_model(path: str | os.PathLike, device: str | torch.device = "cpu", precision: str = "no") -> CodeModel:
@@ -89,4 +90,5 @@ def read_saved(folder: str | Path, *, trusted: bool = True) -> HashModel:
         raise InputError(f"{folder / WEIGHTS}: missing, damaged or of another model ({reason})") from error
     if (folder / RESULTS).is_file():
         model.results = read_json(folder / RESULTS)
+    model.distributions = read_distributions(folder)
     return model.eval()

@@ -5,14 +5,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
+from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from math_hash.data.images import ImageTransform
 from math_hash.data.needs import Needs
@@ -21,9 +23,10 @@ from math_hash.encoders import Encoder, Features
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
-from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Encoded, Modality
 from math_hash.models.fingerprint import kept_fingerprint
 from math_hash.models.precision import HALVES
+from math_hash.models.training_distribution import compared_vectors, write_distributions
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class HashModel(nn.Module, CodeModel):
     """
 
     bit_order: Tensor
+    gives_vectors = True
     _digest: str = ""  # of the weights before they were rounded
 
     def __init__(
@@ -131,18 +135,11 @@ class HashModel(nn.Module, CodeModel):
 
     def hash_image(self, images: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(self.head.hash_image(self._features(self.encoder.encode_image, images)))
+        return self._hash("image", images)[0]
 
     def hash_text(self, texts: Any) -> Tensor:
         """Continuous codes (b, k) of a batch as the encoder takes it."""
-        return self._kept(self.head.hash_text(self._features(self.encoder.encode_text, texts)))
-
-    def _features(self, encode: Callable[[Any, Needs], Features], inputs: Any) -> Features:
-        inputs = to_device(inputs, self.device)
-        if self.precision == "no":
-            return encode(inputs, self.head.needs)
-        with torch.autocast(self.device.type, HALVES[self.precision]):
-            return encode(inputs, self.head.needs).float()
+        return self._hash("text", texts)[0]
 
     def vector_width(self, modality: str) -> int:
         """See `CodeModel.vector_width`.
@@ -168,8 +165,35 @@ class HashModel(nn.Module, CodeModel):
             )
         return (self.hash_image if modality == "image" else self.hash_text)({"pooled": vectors})
 
-    def _kept(self, codes: Tensor) -> Tensor:
-        return codes if self.k_bits == self.head.k_bits else codes[:, self.bit_order[: self.k_bits]]
+    def hash_with_vectors(self, modality: Modality, inputs: Any) -> tuple[Tensor, Tensor]:
+        """See `CodeModel.hash_with_vectors`."""
+        codes, features = self._hash(modality, inputs)
+        return codes, F.normalize(features.pooled.float(), dim=1)
+
+    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+        """See `CodeModel.encode_query`."""
+        distribution, needs = self.distributions.get(modality), self.head.needs
+        if distribution is not None and self.encoder.stage_widths is not None:
+            needs = replace(needs, stages=True)
+        with self._ready(), torch.inference_mode():
+            codes, features = self._hash(modality, self._inputs(modality, [item]), needs)
+            vector = F.normalize(features.pooled.float(), dim=1)
+            unlike = distribution is not None and distribution.is_unlike(compared_vectors(features).cpu().numpy())[0]
+        return Encoded(codes[0].float().cpu().numpy(), vector[0].cpu().numpy(), bool(unlike))
+
+    def _hash(self, modality: Modality, inputs: Any, needs: Needs | None = None) -> tuple[Tensor, Features]:
+        encoder, head = self.encoder, self.head
+        encode = encoder.encode_image if modality == "image" else encoder.encode_text
+        features = self._features(encode, inputs, needs or head.needs)
+        codes = head.hash_image(features) if modality == "image" else head.hash_text(features)
+        return (codes if self.k_bits == head.k_bits else codes[:, self.bit_order[: self.k_bits]]), features
+
+    def _features(self, encode: Callable[[Any, Needs], Features], inputs: Any, needs: Needs) -> Features:
+        inputs = to_device(inputs, self.device)
+        if self.precision == "no":
+            return encode(inputs, needs)
+        with torch.autocast(self.device.type, HALVES[self.precision]):
+            return encode(inputs, needs).float()
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +206,7 @@ class HashModel(nn.Module, CodeModel):
         return ModelConfig(self.method, self.head.k_bits, self.method_options, self.encoder.spec, self.max_words)
 
     def save(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each atomically.
+        """Write `model.safetensors`, `config.json` and what else is known, each file atomically.
 
         Raises:
             InputError: a file could not be written, or the weights are rounded.
@@ -193,6 +217,8 @@ class HashModel(nn.Module, CodeModel):
         write_text(folder / CONFIG, json.dumps(asdict(self.config), indent=2) + "\n")
         if self.results:
             write_text(folder / RESULTS, json.dumps(self.results, indent=2) + "\n")
+        if self.distributions:
+            write_distributions(folder, self.distributions)
         write_bytes(folder / WEIGHTS, save({name: value.contiguous() for name, value in self.state_dict().items()}))
 
     @property

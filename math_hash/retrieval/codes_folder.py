@@ -1,8 +1,9 @@
 """A folder of codes, as `encode_collection` writes it.
 
 It holds `codes.npy`, packed codes uint8 (n, ceil(k / 8)); `rows.jsonl`, one line per row in the same order,
-`{"id": ..., "metadata": {"image": ..., "text": ..., "label": [...]}}`; on request, `continuous.npy`, float16 (n, k);
-`rejected.tsv`, what could not be read and why; and `config.json`, which names model, bits and counts.
+`{"id": ..., "metadata": {"image": ..., "text": ..., "label": [...]}}`; on request, `continuous.npy`, float16 (n, k),
+and `vectors.npy`, int8 (n, d), the encoder's pooled vectors as `as_int8` writes them; `rejected.tsv`, what could not
+be read and why; and `config.json`, which names model, bits and counts.
 """
 
 import json
@@ -31,12 +32,14 @@ class CodesFolder:
         config: what `config.json` says.
         codes: packed codes, uint8 (n, ceil(k / 8)), memory-mapped.
         continuous: continuous codes, float16 (n, k), memory-mapped; None if it was encoded without them.
+        vectors: the encoder's pooled vectors, int8 (n, d), memory-mapped; None if it was encoded without them.
     """
 
     path: Path
     config: dict[str, Any]
     codes: np.ndarray
     continuous: np.ndarray | None
+    vectors: np.ndarray | None
 
     @classmethod
     def open(cls, path: str | Path) -> "CodesFolder":
@@ -55,12 +58,20 @@ class CodesFolder:
             if config["format"] != FORMAT:
                 raise ValueError(f"format {config['format']}, expected {FORMAT}")
             require_sums(path, config["sha256"])
-            codes = np.load(path / "codes.npy", mmap_mode="r", allow_pickle=False)
-            kept = path / "continuous.npy"
-            continuous = np.load(kept, mmap_mode="r", allow_pickle=False) if kept.exists() else None
+            arrays = {
+                name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("codes", "continuous", "vectors")
+                if name == "codes" or (path / f"{name}.npy").exists()
+            }
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path}: damaged or of another version ({error}); encode again") from error
-        return cls(path, config, codes, continuous)
+        return cls(path, config, arrays["codes"], arrays.get("continuous"), arrays.get("vectors"))
+
+    def require_model(self, fingerprint: str) -> None:
+        """Raises InputError if the codes are of another model; how many of its bits are kept makes no difference."""
+        model = self.config["model"].partition(":")[0]
+        if model != fingerprint.partition(":")[0]:
+            raise InputError(f"{self.path}: holds codes of another model ({model[:12]}, not {fingerprint[:12]})")
 
     def with_bits(self, bits: int) -> "CodesFolder":
         """These codes, cut to their most significant bits, as the model's `with_bits` would have made them.
@@ -85,7 +96,7 @@ class CodesFolder:
             "bit_order": list(range(bits)),
         }
         continuous = None if self.continuous is None else self.continuous[:, order]
-        return CodesFolder(self.path, config, np.concatenate(blocks), continuous)
+        return CodesFolder(self.path, config, np.concatenate(blocks), continuous, self.vectors)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Ids and metadata, in the order of the codes."""

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -19,7 +18,9 @@ from math_hash.data.images import open_image
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
 from math_hash.errors import InputError, import_extra
-from math_hash.models.code_model import CodeModel
+from math_hash.hamming.codes import binarize, pack
+from math_hash.hamming.int8 import as_int8
+from math_hash.models.code_model import CodeModel, Modality
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.codes_parquet import write_parquet
 from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
@@ -31,12 +32,13 @@ def encode_collection(
     source: str | Path,
     output: str | Path,
     *,
-    modality: str | None = None,
+    modality: Modality | None = None,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     batch_size: int = 64,
     num_workers: int = 2,
     continuous: bool = False,
+    vectors: bool = False,
     parquet: bool = False,
     accelerator: Accelerator | None = None,
     progress: bool = True,
@@ -54,6 +56,7 @@ def encode_collection(
         batch_size: rows encoded at once; codes do not depend on it beyond rounding.
         num_workers: processes that decode pictures.
         continuous: keep the continuous codes too, for reranking.
+        vectors: keep the encoder's pooled vectors too, as int8, for reranking.
         parquet: write ids, codes and metadata as `codes.parquet` too.
         accelerator: encodes on its device; each of its n processes encodes every n-th shard.
         progress: show a progress bar on the main process.
@@ -62,18 +65,21 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
+        InputError: `source` is of no known form or holds nothing usable, `output` is there already, or the model's
+            format gives no vectors.
     """
     output = Path(output)
     if output.exists():
         raise InputError(f"{output}: is there already; remove it, or name another folder")
     if parquet:
         import_extra("pyarrow", "parquet", "--parquet")
+    if vectors and not model.gives_vectors:
+        raise InputError("--vectors: this model's format gives codes only; use the run that it was exported from")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or likely_modality(source)
     collection = open_collection(model, source, modality, columns or Columns(), image_root)
     name = str(source if is_remote(source) else Path(source).absolute())
-    job = Job(FORMAT, model.fingerprint, model.precision, name, modality, continuous, batch_size)
+    job = Job(FORMAT, model.fingerprint, model.precision, name, modality, continuous, vectors, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if accelerator.is_main_process:
         shards.begin(job)
@@ -82,9 +88,9 @@ def encode_collection(
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
-    config = {"k_bits": model.k_bits, "method": model.method, **asdict(job)}
-    config |= {"root": os.path.abspath(collection.root), "bit_order": model.kept_bit_order}
-    shards.join(count, output, config, write_parquet if parquet else None)
+    root = os.path.abspath(collection.root)
+    config = {"k_bits": model.k_bits, "method": model.method, "root": root, "bit_order": model.kept_bit_order}
+    shards.join(count, job, output, config, write_parquet if parquet else None)
     return CodesFolder.open(output)
 
 
@@ -102,32 +108,50 @@ def _encode_shards(
     total = collection.count() if shown else None
     model = model.to(accelerator.device).eval()
     inputs: _Pictures | _Texts | _Vectors
-    hash_batch: Callable[[Tensor], Tensor]
     if collection.embeddings:
-        inputs, hash_batch, num_workers = _Vectors(), partial(model.hash_vectors, modality=job.modality), 0
+        inputs, num_workers = _Vectors(), 0
     elif job.modality == "image":
-        inputs, hash_batch = _Pictures(collection.root, model.image_transform), model.hash_image
+        inputs = _Pictures(collection.root, model.image_transform)
     else:
-        inputs, hash_batch = _Texts(model.tokenize, model.max_words), model.hash_text
+        inputs = _Texts(model.tokenize, model.max_words)
     bar = tqdm(total=total, desc=f"encoding {job.modality}s", unit=job.modality, disable=not shown)
     pending = PendingBatches(
         collection.records(), shards, job.batch_size, accelerator.num_processes, accelerator.process_index, bar.update
     )
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
     loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
-    shard = Shard(model.k_bits)
+    shard = Shard(job)
     for prepared in loader:
-        codes = None
+        arrays = {}
         if prepared.inputs is not None:
             with torch.inference_mode():
-                codes = hash_batch(prepared.inputs.to(accelerator.device)).float().cpu().numpy()
-        shard.add(prepared.rows, codes, prepared.rejected)
+                on_device = prepared.inputs.to(accelerator.device)
+                arrays = _encoded(model, job, on_device, collection.embeddings is not None)
+        shard.add(prepared.rows, arrays, prepared.rejected)
         bar.update(len(prepared.rows) + len(prepared.rejected))
         if prepared.batch.is_last:
-            shard.write(shards, prepared.batch, job.continuous)
-            shard = Shard(model.k_bits)
+            shard.write(shards, prepared.batch)
+            shard = Shard(job)
     bar.close()
     return pending.shards
+
+
+def _encoded(model: CodeModel, job: Job, inputs: Tensor, are_embeddings: bool) -> dict[str, np.ndarray]:
+    """The job's arrays of a batch."""
+    arrays = {}
+    if are_embeddings:
+        codes, vectors = model.hash_vectors(inputs, job.modality), F.normalize(inputs, dim=1)
+    elif job.vectors:
+        codes, vectors = model.hash_with_vectors(job.modality, inputs)
+    else:
+        codes = model.hash_image(inputs) if job.modality == "image" else model.hash_text(inputs)
+    continuous = codes.float().cpu().numpy()
+    arrays["codes"] = pack(binarize(continuous))
+    if job.continuous:
+        arrays["continuous"] = continuous.astype(np.float16)
+    if job.vectors:
+        arrays["vectors"] = as_int8(vectors.cpu().numpy())
+    return arrays
 
 
 class _Prepared(NamedTuple):

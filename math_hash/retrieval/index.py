@@ -1,7 +1,7 @@
 """One interface to every engine that holds codes and finds the nearest ones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -9,12 +9,8 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.hamming.join import Pairs, pairs_within
+from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids, is_text
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
-
-Id = int | str
-IdKind = type[int] | type[str]
-KINDS: dict[str, IdKind] = {"int": int, "str": str}
-LONGEST_ID = 256  # bytes
 
 
 class Index(ABC):
@@ -56,15 +52,15 @@ class Index(ABC):
             InputError: codes are of another length, an id is of another kind or is there already, metadata is no
                 JSON object, lengths differ, or the engine refuses.
         """
-        checked_ids, codes = _checked_ids(ids), self._checked_codes(codes)
-        if len(checked_ids) != len(codes) or (metadata is not None and len(metadata) != len(checked_ids)):
+        row_ids, codes = checked_ids(ids), self._checked_codes(codes)
+        if len(row_ids) != len(codes) or (metadata is not None and len(metadata) != len(row_ids)):
             objects = "" if metadata is None else f", {len(metadata)} metadata objects"
-            raise InputError(f"add: {len(checked_ids)} ids, {len(codes)} codes{objects}; expected as many of each")
-        if len(set(checked_ids)) != len(checked_ids):
+            raise InputError(f"add: {len(row_ids)} ids, {len(codes)} codes{objects}; expected as many of each")
+        if len(set(row_ids)) != len(row_ids):
             raise InputError("add: an id occurs twice among those to add; expected each once")
-        if checked_ids:
-            self._require_kind(checked_ids)
-            self._add(checked_ids, codes, metadata)
+        if row_ids:
+            self._require_kind(row_ids)
+            self._add(row_ids, codes, metadata)
 
     def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find the nearest rows of each query.
@@ -154,15 +150,23 @@ class Index(ABC):
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
-        possible = self._possible(_as_python(ids))
+        possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
 
     def rows(self, ids: Sequence[Id] | np.ndarray) -> list[tuple[np.ndarray, dict[str, Any]] | None]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of each id; None where it is not there."""
-        wanted = _as_python(ids)
+        wanted = as_python(ids)
         possible = self._possible(wanted)
         rows = self._rows(possible) if possible else {}
         return [rows.get(row_id) for row_id in wanted]
+
+    def codes_of(self, ids: Sequence[Id] | np.ndarray) -> np.ndarray:
+        """The packed codes of the ids, uint8 (n, ceil(k_bits / 8)); zeros where an id is not there (any more)."""
+        wanted, width = as_python(ids), -(-self.k_bits // 8)
+        possible = self._possible(wanted)
+        codes = self._codes(possible) if possible else {}
+        content = b"".join(codes.get(row_id, bytes(width)) for row_id in wanted)
+        return np.frombuffer(content, np.uint8).reshape(-1, width)
 
     @property
     def recall(self) -> float | None:
@@ -239,6 +243,9 @@ class Index(ABC):
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...
 
+    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
+        return {row_id: code.tobytes() for row_id, (code, _) in self._rows(ids).items()}
+
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...
 
@@ -266,35 +273,6 @@ def _checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
         if not isinstance(name, str) or not name or '"' in name or "\\" in name:
             raise InputError(f"where: the name {name!r} cannot be filtered on; expected text without quotation marks")
         fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
-        if not fits or value != value or not _is_text(name + str(value)):
+        if not fits or value != value or not is_text(name + str(value)):
             raise InputError(f"where {name!r}: {value!r}; expected a string, a number, true or false")
     return dict(where or {})
-
-
-def _checked_ids(ids: Iterable[Any]) -> list[Id]:
-    plain = _as_python(ids)
-    kinds = {type(row_id) for row_id in plain}
-    if kinds - {int, str} or len(kinds) > 1:
-        raise InputError(f"ids: of {', '.join(sorted(kind.__name__ for kind in kinds))}; expected all int, or all str")
-    for name in plain if str in kinds else ():
-        if not name or "\0" in name or not _is_text(name) or len(name.encode()) > LONGEST_ID:
-            raise InputError(f"id {name[:40]!r}: expected 1 to {LONGEST_ID} bytes of text without a null character")
-    if int in kinds and not (-(2**63) <= min(plain) and max(plain) < 2**63):
-        raise InputError("ids: an integer is too large; expected at most 63 bits")
-    return plain
-
-
-def _as_python(ids: Iterable[Any]) -> list[Any]:
-    """Ids as Python's own objects."""
-    if isinstance(ids, np.ndarray):
-        return ids.tolist()
-    return [row_id.item() if isinstance(row_id, np.generic) else row_id for row_id in ids]
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8: half a character cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,46 +1,63 @@
-"""Reranking: candidates that were found by Hamming distance, ordered by the cosine of continuous codes."""
+"""Reranking: candidates that were found by Hamming distance, in an order that tells more of them apart.
 
-from collections.abc import Sequence
+`asymmetric` compares the query's continuous code with the rows' stored bits and needs nothing but the index;
+`continuous` and `vectors` compare it with what a folder of codes keeps of each row besides its code.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.retrieval.codes_folder import CodesFolder
+from math_hash.hamming.asymmetric import asymmetric_scores
+from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
 
+if TYPE_CHECKING:
+    from math_hash.retrieval.codes_folder import CodesFolder
 
-class Reranker:
-    """Continuous codes of a collection, by id; they stay on the disk.
+Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # a query's values (k,) or (d,), and ids (n,): scores (n,)
+
+
+def asymmetric_scorer(index: Index) -> Scorer:
+    """Scores a query's continuous code, float (k,), against the bits of the rows; see `asymmetric_scores`."""
+    return lambda query, ids: asymmetric_scores(query[None], index.codes_of(ids))[0]
+
+
+def stored_scorer(folder: "CodesFolder", kept: Literal["continuous", "vectors"]) -> Scorer:
+    """Scores a query by its cosine with the rows' continuous codes or int8 encoder vectors, which stay on the disk.
+
+    The scorer raises InputError where an id is not in the folder.
 
     Raises:
-        InputError: the folder was encoded without `--continuous`.
+        InputError: the folder was encoded without them.
     """
+    rows = folder.continuous if kept == "continuous" else folder.vectors
+    if rows is None:
+        flag = "--continuous" if kept == "continuous" else "--vectors int8"
+        raise InputError(f"{folder.path}: holds no {kept} to rerank with; encode with {flag}")
+    place_of = {row_id: place for place, (row_id, _) in enumerate(folder.rows())}
 
-    def __init__(self, folder: CodesFolder):
-        if folder.continuous is None:
-            raise InputError(f"{folder.path}: holds no continuous codes; encode with --continuous")
-        self.continuous = folder.continuous
-        self._place = {row_id: place for place, (row_id, _) in enumerate(folder.rows())}
-
-    def __call__(self, queries: np.ndarray, candidates: Sequence[Neighbors], top_k: int) -> list[Neighbors]:
-        """The first `top_k` candidates of each query by cosine, the nearest first; Hamming distances are kept.
-
-        Args:
-            queries: continuous codes, float (q, k).
-            candidates: of each query, as `Index.search` gives them.
-
-        Raises:
-            InputError: a candidate is not in the folder.
-        """
-        pairs = zip(np.asarray(queries), candidates, strict=True)
-        return [self._rerank(query, neighbors, top_k) for query, neighbors in pairs]
-
-    def _rerank(self, query: np.ndarray, candidates: Neighbors, top_k: int) -> Neighbors:
+    def scores(query: np.ndarray, ids: np.ndarray) -> np.ndarray:
         try:
-            places = [self._place[name] for name in candidates.ids.tolist()]
+            places = [place_of[row_id] for row_id in ids.tolist()]
         except KeyError as error:
-            raise InputError(f"id {error}: not among the codes to rerank with; give the folder it is from") from error
-        codes = np.asarray(self.continuous[places], np.float32)
-        cosine = (codes @ query.astype(np.float32)) / np.maximum(np.linalg.norm(codes, axis=1), 1e-12)
-        order = np.argsort(-cosine, kind="stable")[:top_k]
-        return Neighbors(candidates.ids[order], candidates.distances[order])
+            raise InputError(f"id {error}: not in {folder.path}; give the codes that the index was made of") from error
+        values = np.asarray(rows[places], np.float32)
+        return (values @ query) / np.maximum(np.linalg.norm(values, axis=1), 1e-12)
+
+    return scores
+
+
+def reranked(candidates: Neighbors, scores: np.ndarray) -> Neighbors:
+    """The first rows, as many as there are scores, by score, the highest first; ties, and the rows after, stay.
+
+    Example:
+        >>> candidates = Neighbors(np.array([5, 6, 7, 8]), np.array([1, 1, 2, 2]))
+        >>> reranked(candidates, np.array([0.1, 0.9, 0.1])).ids.tolist()
+        [6, 5, 7, 8]
+    """
+    order = np.arange(len(candidates))
+    order[: len(scores)] = np.argsort(-scores, kind="stable")
+    return Neighbors(candidates.ids[order], candidates.distances[order])

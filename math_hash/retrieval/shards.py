@@ -9,18 +9,17 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from math_hash.data.records import Record
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, sums_of, write_bytes, write_text
-from math_hash.hamming.codes import binarize, pack
+from math_hash.models.code_model import Modality
 
 SHARD_ROWS = 4096  # rows that are written at once
 
@@ -40,6 +39,7 @@ class Job:
         source: absolute path of the collection.
         modality: "image" or "text".
         continuous: continuous codes are kept too.
+        vectors: the encoder's vectors are kept too, as int8.
         batch_size: rows encoded at once.
     """
 
@@ -47,9 +47,20 @@ class Job:
     model: str
     precision: str
     source: str
-    modality: str
+    modality: Modality
     continuous: bool
+    vectors: bool
     batch_size: int
+
+    @property
+    def arrays(self) -> dict[str, np.dtype]:
+        """The arrays that are kept of each row: names of their files, and types of their values."""
+        arrays: dict[str, np.dtype] = {"codes": np.dtype(np.uint8)}
+        if self.continuous:
+            arrays["continuous"] = np.dtype(np.float16)
+        if self.vectors:
+            arrays["vectors"] = np.dtype(np.int8)
+        return arrays
 
 
 class Batch(NamedTuple):
@@ -88,13 +99,15 @@ class ShardFolder:
         return self.path / f"{number:08d}.json"
 
     def join(
-        self, count: int, output: Path, config: dict[str, Any], add_file: Callable[[Path, dict], None] | None = None
-    ) -> None:
+        self, count: int, job: Job, output: Path, config: dict[str, Any],
+        add_file: Callable[[Path, dict], None] | None = None,
+    ) -> None:  # fmt: skip
         """Put the first `count` shards together, in order, as a folder of codes, and remove them.
 
         Args:
-            config: of the folder of codes; counts and SHA-256 sums are added.
-            add_file: called with the folder and `config`, to add a form of the codes.
+            job: what made them.
+            config: of the folder of codes, besides the job's; counts and SHA-256 sums are added.
+            add_file: called with the folder and the complete `config`, to add a form of the codes.
 
         Raises:
             InputError: no row could be encoded, or `output` cannot be written.
@@ -103,17 +116,17 @@ class ShardFolder:
         counts = [read_json(path) for path in shards]
         rows, rejected = (sum(each[name] for each in counts) for name in ("rows", "rejected"))
         if not rows:
-            raise InputError(f"{config['source']}: nothing of it could be encoded; {_first_rejected(shards)}")
+            raise InputError(f"{job.source}: nothing of it could be encoded; {_first_rejected(shards)}")
         with atomic_folder(output) as folder:
-            _join_array(folder, shards, "codes", np.uint8, (rows, -(-config["k_bits"] // 8)))
-            if config["continuous"]:
-                _join_array(folder, shards, "continuous", np.float16, (rows, config["k_bits"]))
+            for name, dtype in job.arrays.items():
+                _join_array(folder / f"{name}.npy", [path.with_suffix(f".{name}") for path in shards], dtype, rows)
             for name, ending in (("rows.jsonl", ".jsonl"), ("rejected.tsv", ".tsv")):
                 with open(folder / name, "wb") as file:
                     _append(file, [path.with_suffix(ending) for path in shards])
+            complete = {**asdict(job), **config}
             if add_file:
-                add_file(folder, config)
-            complete = {**config, "count": rows, "rejected": rejected, "sha256": sums_of(folder)}
+                add_file(folder, complete)
+            complete |= {"count": rows, "rejected": rejected, "sha256": sums_of(folder)}
             write_text(folder / "config.json", json.dumps(complete, indent=2) + "\n")
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -162,28 +175,27 @@ class PendingBatches:
 class Shard:
     """The rows of one shard, collected as they are encoded, then written."""
 
-    def __init__(self, k_bits: int):
+    def __init__(self, job: Job):
         self.rows: list[Row] = []
         self.rejected: list[Rejected] = []
-        self.codes = [np.empty((0, k_bits), np.float32)]
+        self.arrays: dict[str, list[bytes]] = {name: [] for name in job.arrays}
 
-    def add(self, rows: Sequence[Row], codes: np.ndarray | None, rejected: Sequence[Rejected]) -> None:
-        """Add a batch: its rows with their continuous codes, float32 (b, k), and what could not be read."""
+    def add(self, rows: Sequence[Row], arrays: Mapping[str, np.ndarray], rejected: Sequence[Rejected]) -> None:
+        """Add a batch: its rows, the job's arrays of them, (b, ...) each, and what could not be read."""
         self.rows += rows
         self.rejected += rejected
-        if codes is not None:
-            self.codes.append(codes)
+        for name, values in arrays.items():
+            self.arrays[name].append(values.tobytes())
 
-    def write(self, folder: ShardFolder, batch: Batch, continuous: bool) -> None:
+    def write(self, folder: ShardFolder, batch: Batch) -> None:
         """Write the files of the shard that `batch` is the last one of."""
-        codes, path = np.concatenate(self.codes), folder.shard(batch.shard)
+        path = folder.shard(batch.shard)
         lines = [
             json.dumps({"id": row_id, "metadata": metadata}, ensure_ascii=False) + "\n"
             for row_id, metadata in self.rows
         ]
-        write_bytes(path.with_suffix(".codes"), pack(binarize(codes)).tobytes())
-        if continuous:
-            write_bytes(path.with_suffix(".continuous"), codes.astype(np.float16).tobytes())
+        for name, parts in self.arrays.items():
+            write_bytes(path.with_suffix(f".{name}"), b"".join(parts))
         write_text(path.with_suffix(".jsonl"), "".join(lines))
         flat = (f"{' '.join(where.split())}\t{' '.join(reason.split())}\n" for where, reason in self.rejected)
         write_text(path.with_suffix(".tsv"), "".join(flat))
@@ -191,11 +203,12 @@ class Shard:
         write_text(path, json.dumps(counts))
 
 
-def _join_array(folder: Path, shards: list[Path], name: str, dtype: DTypeLike, shape: tuple[int, int]) -> None:
-    with open(folder / f"{name}.npy", "wb") as file:
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+def _join_array(path: Path, parts: list[Path], dtype: np.dtype, rows: int) -> None:
+    width = sum(part.stat().st_size for part in parts) // (rows * dtype.itemsize)
+    with open(path, "wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(file, header)
-        _append(file, [path.with_suffix(f".{name}") for path in shards])
+        _append(file, parts)
 
 
 def _append(file: BinaryIO, paths: list[Path]) -> None:

@@ -12,9 +12,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from math_hash.data import POOLED, Pairs, Split, load_batches
+from math_hash.data import POOLED, Needs, Pairs, Split, load_batches
 from math_hash.data.pairs import to_device
 from math_hash.encoders.encoder import Encoder
+from math_hash.encoders.features import Features
 from math_hash.evaluation import chance_level, mean_average_precision
 from math_hash.evaluation.exports import DIRECTIONS, write_export
 from math_hash.evaluation.own_pair_recall import own_pair_recalls
@@ -61,21 +62,34 @@ def encode_rows(
     )
 
 
-def pooled_vectors(
+def pooled(features: Features) -> Tensor:
+    """The pooled vectors, (b, d)."""
+    return features.pooled
+
+
+def encoder_vectors(
     encoder: Encoder,
     dataset: Pairs,
     rows: np.ndarray,
     accelerator: Accelerator,
     *,
+    vectors_of: Callable[[Features], Tensor] = pooled,
+    needs: Needs = POOLED,
     batch_size: int,
     num_workers: int,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The encoder's pooled vectors of some rows, float32 (m, d), of "image" and "text"; on every process."""
+    """The encoder's vectors of some rows, float32 (m, d), of "image" and "text"; on every process.
+
+    Args:
+        vectors_of: what is taken of a batch's features, (b, d).
+        needs: what `vectors_of` uses.
+    """
 
     def vectors(inputs: dict[str, Any]) -> dict[str, Tensor]:
         image, text = (to_device(inputs[name], accelerator.device) for name in ("image", "text"))
-        return {"image": encoder.encode_image(image, POOLED).pooled, "text": encoder.encode_text(text, POOLED).pooled}
+        features = {"image": encoder.encode_image(image, needs), "text": encoder.encode_text(text, needs)}
+        return {modality: vectors_of(values) for modality, values in features.items()}
 
     batches = _each_batch(encoder, dataset, rows, accelerator, vectors, batch_size, num_workers, progress)
     return {modality: np.concatenate(parts) for modality, parts in batches.items()}

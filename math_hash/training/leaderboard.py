@@ -19,7 +19,7 @@ from math_hash.evaluation import average_precision, cosine_mean_average_precisio
 from math_hash.evaluation.exports import DIRECTIONS, read_export
 from math_hash.evaluation.own_pair_recall import mean_recall_at_10
 from math_hash.files import atomic_writer, read_json, write_text
-from math_hash.training.evaluate import pooled_vectors
+from math_hash.training.evaluate import encoder_vectors
 from math_hash.training.published import provenance_page, published_page
 from math_hash.training.run_folder import CONFIG, METRICS, RESULTS
 from math_hash.training.runtime import make_accelerator
@@ -85,7 +85,7 @@ def float_reference(config: Config, folder: Path) -> dict[str, float]:
         encoder = new_encoder(config, data)
         accelerator = make_accelerator(config)
         rows = np.union1d(data.split.query, data.split.database)
-        vectors = pooled_vectors(
+        vectors = encoder_vectors(
             encoder.to(accelerator.device),
             data.pairs_for(encoder, config.max_words, POOLED),
             rows,

@@ -1,23 +1,33 @@
 """The output of an evaluation: results.json, the codes, the contact sheet, and a table for the terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from math_hash.config import Config
+from math_hash.data import POOLED
 from math_hash.data.figures import draw_contact_sheet
-from math_hash.evaluation import chance_level_warning
+from math_hash.evaluation import chance_level_warning, distance_threshold
+from math_hash.evaluation.exports import DIRECTIONS
 from math_hash.files import sha256, write_text
 from math_hash.methods import short_name
+from math_hash.models.model import HashModel
 from math_hash.models.precision import choose_precision
-from math_hash.training.evaluate import evaluate, export_codes
+from math_hash.models.training_distribution import TrainingDistribution, compared_vectors, write_distributions
+from math_hash.training.evaluate import RowCodes, encoder_vectors, evaluate, export_codes
 from math_hash.training.feature_cache import with_cache
 from math_hash.training.image_cache import with_image_cache
 from math_hash.training.run_folder import RESULTS
 from math_hash.training.setup import Data, open_trained
 from math_hash.training.state import shows_progress
+
+FALSE_POSITIVE_RATE = 0.01  # of the distance thresholds
+UNLIKE_RATE = 0.01  # share of held-out rows that count as unlike the training rows
+_TRAINING_ROWS = 2048  # enough for a covariance; they are encoded once more
 
 
 def write_results(
@@ -63,14 +73,59 @@ def write_results(
         "precision": model.precision,
         "rejected_pictures": len(data.rejected),
         "unseen_labels": data.unseen_names,
+        "thresholds": distance_thresholds(codes, data),
         **measured,
     }
+    if Path(config.pretrained) == folder and model.encoder.takes_pictures:
+        distributions = training_distributions(config, accelerator, data, model)
+        if accelerator.is_main_process:
+            write_distributions(folder, distributions)
     if accelerator.is_main_process:
         export_codes(folder / export_name(results), codes, data.folder.labels, data.split)
         write_text(folder / RESULTS, json.dumps(results, indent=2) + "\n")
         if not config.features:
             draw_contact_sheet(folder / "plots" / "retrieval.png", data.folder, data.split, codes)
     return results
+
+
+def distance_thresholds(codes: RowCodes, data: Data) -> dict[str, float | int | None]:
+    """`distance_threshold` for each direction, between held-out rows, and the false-positive rate."""
+    rows = held_out_rows(data)
+    labels = data.folder.labels[rows]
+    thresholds: dict[str, float | int | None] = {"false_positive_rate": FALSE_POSITIVE_RATE}
+    for direction, (asked, given) in DIRECTIONS.items():
+        thresholds[direction] = distance_threshold(
+            codes.of(asked, rows), codes.of(given, rows), labels, labels, FALSE_POSITIVE_RATE
+        )
+    return thresholds
+
+
+def held_out_rows(data: Data) -> np.ndarray:
+    """The validation rows, as far as they are evaluated; the queries, if there are none."""
+    return data.split.val if len(data.split.val) and not data.pairs_only else data.split.query
+
+
+def training_distributions(
+    config: Config, accelerator: Accelerator, data: Data, model: HashModel
+) -> dict[str, TrainingDistribution]:
+    """The distributions of the training rows' vectors, by modality, on every process."""
+    trained, held_out = data.split.train[:_TRAINING_ROWS], held_out_rows(data)
+    needs = replace(POOLED, stages=model.encoder.stage_widths is not None)
+    vectors = encoder_vectors(
+        model.encoder,
+        data.pairs_for(model.encoder, model.max_words, needs),
+        np.concatenate([trained, held_out]),
+        accelerator,
+        vectors_of=compared_vectors,
+        needs=needs,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        progress=shows_progress(accelerator),
+    )
+    return {
+        modality: TrainingDistribution.fit(values[: len(trained)], values[len(trained) :], UNLIKE_RATE)
+        for modality, values in vectors.items()
+    }
 
 
 def export_name(results: dict[str, Any]) -> Path:

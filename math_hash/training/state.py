@@ -17,7 +17,7 @@ from math_hash.methods import Method, TrainingSet
 from math_hash.models.model import HashModel
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
-from math_hash.training.evaluate import pooled_vectors
+from math_hash.training.evaluate import encoder_vectors
 from math_hash.training.optimizers import make_optimizers
 from math_hash.training.run_folder import Run
 from math_hash.training.setup import Data
@@ -117,7 +117,7 @@ def prepare_training(config: Config, accelerator: Accelerator, data: Data, model
 
 def training_vectors(config: Config, accelerator: Accelerator, data: Data, model: HashModel) -> tuple[Tensor, Tensor]:
     """The encoder's pooled vectors of the training rows, images' and texts', float32 (n, d) each."""
-    vectors = pooled_vectors(
+    vectors = encoder_vectors(
         model.encoder,
         data.pairs(model),
         data.split.train,

@@ -48,7 +48,8 @@ def test_a_model_is_uploaded_with_its_card(model, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     assert model.push_to_hub("somebody/tiny", private=True, token="t") == "https://hub.example/somebody/tiny"
     assert uploaded == {
-        "token": "t", "private": True, "files": ["README.md", "config.json", "model.safetensors", "results.json"],
+        "token": "t", "private": True,
+        "files": ["README.md", "config.json", "distribution.safetensors", "model.safetensors", "results.json"],
     }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def test_wrong_input_is_named(saved):
         model.encode_image(["nowhere.png"])
     with pytest.raises(InputError, match="expected uint8"):
         model.encode_image(torch.zeros(2, 3, 20, 20))
-    with pytest.raises(InputError, match="choose packed, bits or continuous"):
+    with pytest.raises(InputError, match="choose from packed, bits, continuous, vector"):
         model.encode_text(TEXTS, output="hex")
 
 

@@ -14,6 +14,7 @@ from math_hash.errors import InputError
 from math_hash.models.onnx import OnnxModel, export_onnx
 from math_hash.retrieval import open_index
 from math_hash.retrieval.encode import encode_collection
+from math_hash.retrieval.searcher import Searcher
 
 
 @pytest.mark.slow
@@ -33,6 +34,15 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
     encode_collection(exported, tiny_dataset, tmp_path / "c", num_workers=0, progress=False)
     with open_index(tmp_path / "i", 16, exported.fingerprint) as index:
         index.require_model(model.fingerprint, model.k_bits)
+    assert exported.thresholds == model.thresholds
+    assert exported.encode_query("text", "red")[1] is None
+    with pytest.raises(InputError, match="gives codes"):
+        exported.encode_text(["red"], output="vector")
+    with pytest.raises(InputError, match="--vectors: this model's format gives codes only"):
+        encode_collection(exported, tiny_dataset, tmp_path / "v", vectors=True, num_workers=0, progress=False)
+    with open_index(tmp_path / "i") as index, pytest.raises(InputError, match="--rerank vectors: this model's format"):
+        Searcher(index, exported, "vectors", tmp_path / "c")
+    capsys.readouterr()
     int8_weights_agree_with_pytorch(trained_run, model, tiny_dataset, tmp_path, monkeypatch, capsys)
     flags = ["--dataset-root", str(tiny_dataset.parent), "--dataset", "tiny", "--k-bits", str(model.k_bits)]
     flags += ["--query-num", "10", "--train-num", "40", "--val-num", "9", "--pretrained", str(tmp_path / "m")]

@@ -1,13 +1,19 @@
 """From codes to an index and a search, on the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
+import torch
 
 import math_hash
 from math_hash.cli import main
+from math_hash.data.images import open_image
 from math_hash.hamming.codes import unpack
+from math_hash.retrieval import open_index
 from math_hash.retrieval.codes_folder import CodesFolder
+from math_hash.retrieval.searcher import EncodedQuery, Searcher
 
 
 def command(*arguments):
@@ -19,7 +25,8 @@ def test_index_and_search_from_the_shell(trained_run, model, tiny_dataset, tmp_p
     assert command("encode", trained_run, tiny_dataset, "--output", codes, "--continuous") == 0
     assert command("index", codes, "--to", index) == 0
     capsys.readouterr()
-    assert command("search", index, "--model", trained_run, "--text", "red", "--top", 5, "--json") == 0
+    plain = ["search", index, "--model", trained_run, "--text", "red", "--json", "--rerank", "none"]
+    assert command(*plain, "--top", 5) == 0
     results = json.loads(capsys.readouterr().out)
     distances = np.bitwise_count(CodesFolder.open(codes).codes ^ model.encode_text(["red"])).sum(axis=1)
     assert [result["distance"] for result in results] == np.sort(distances)[:5].tolist()
@@ -37,20 +44,96 @@ def test_index_and_search_from_the_shell(trained_run, model, tiny_dataset, tmp_p
     assert sheet.read_text().count("data:image/jpeg") == 4
     assert "<h1>&lt;red&gt;" in sheet.read_text()
     assert sheet.read_text().count("</figcaption></figure>") == 4  # beside each other, not inside
-    assert (
-        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 7, "--json") == 0
-    )
+
+
+@pytest.fixture(scope="module")
+def encoded(trained_run, tiny_dataset, tmp_path_factory):
+    """The pictures of the tiny dataset: a folder with everything that can be kept, and an index of it."""
+    folder = tmp_path_factory.mktemp("encoded")
+    flags = ["--output", folder / "codes", "--continuous", "--vectors", "int8", "--batch-size", 7]
+    assert command("encode", trained_run, tiny_dataset, *flags) == 0
+    assert command("index", folder / "codes", "--to", folder / "index") == 0
+    return CodesFolder.open(folder / "codes"), folder / "index"
+
+
+def found(capsys, *arguments):
     capsys.readouterr()
-    assert (
-        command("search", index, "--model", trained_run, "--text", "red", "--rerank", codes, "--top", 60, "--json") == 0
-    )
-    reranked = [result["id"] for result in json.loads(capsys.readouterr().out)]
-    query = model.encode_text(["red"], output="continuous")[0]
-    kept = np.array(CodesFolder.open(codes).continuous, np.float32)
-    order = np.argsort(-(kept @ query / np.linalg.norm(kept, axis=1)), kind="stable")
-    cosine = (kept @ query / np.linalg.norm(kept, axis=1))[order]
-    places = [int(name.removesuffix(".png")) for name in reranked]
-    assert np.allclose((kept @ query / np.linalg.norm(kept, axis=1))[places], cosine, atol=1e-6)
+    assert command("search", *arguments, "--json") == 0
+    return [int(result["id"].removesuffix(".png")) for result in json.loads(capsys.readouterr().out)]
+
+
+@pytest.mark.parametrize("rerank", [None, "asymmetric", "continuous", "vectors"])
+def test_candidates_are_reranked(encoded, trained_run, model, capsys, rerank):
+    codes, index = encoded
+    flags = [index, "--model", trained_run, "--text", "red"]
+    distances = np.bitwise_count(codes.codes ^ model.encode_text(["red"])).sum(axis=1)
+    candidates = np.argsort(distances, kind="stable")[:20].tolist()
+    [query] = model.encode_text(["red"], output="vector" if rerank == "vectors" else "continuous")
+    if rerank in ("continuous", "vectors"):
+        rows = np.array(getattr(codes, rerank), np.float64)
+        scores = [rows[row] @ query / np.linalg.norm(rows[row]) for row in range(60)]
+        flags += ["--rerank", rerank, "--codes", codes.path]
+    else:
+        bits = unpack(codes.codes, 16)
+        scores = [sum(q if bit else -q for q, bit in zip(query, bits[row], strict=True)) for row in range(60)]
+        flags += ["--rerank", rerank] if rerank else []
+    rows = found(capsys, *flags, "--candidates", 20, "--top", 20)
+    assert sorted(rows) == sorted(candidates)
+    assert np.allclose(np.array(scores)[rows], sorted((scores[row] for row in candidates), reverse=True), atol=1e-5)
+    assert found(capsys, *flags, "--candidates", 20, "--top", 3) == rows[:3]
+    assert len(found(capsys, *flags, "--candidates", 20, "--top", 30)) == 30  # as many candidates as results
+    radius = int(np.sort(distances)[9])
+    near = found(capsys, *flags, "--radius", radius)
+    assert sorted(near) == np.flatnonzero(distances <= radius).tolist()
+    if len(near) <= 200:
+        assert np.allclose(np.array(scores)[near], sorted((scores[row] for row in near), reverse=True), atol=1e-5)
+
+
+def test_a_search_says_that_nothing_close_was_found(encoded, trained_run, model, capsys, tmp_path):
+    _, index = encoded
+    plain = math_hash.load_model(trained_run)
+    plain.results, plain.distributions = {}, {}
+    plain.save(tmp_path / "plain")
+    for number, (threshold, limit) in enumerate(((0, 0.0), (16, 1e9), (None, 1e9))):
+        changed = math_hash.load_model(trained_run)
+        changed.results = {"k_bits": 16, "thresholds": {"false_positive_rate": 0.01, "text->image": threshold}}
+        changed.distributions = {"text": replace(model.distributions["text"], limit=limit)}
+        changed.save(tmp_path / str(number))
+    distances = np.bitwise_count(encoded[0].codes ^ model.encode_text(["red"])).sum(axis=1)
+    assert distances.min() > 0
+    notes = {}
+    for name in ("plain", "0", "1", "2"):
+        assert command("search", index, "--model", tmp_path / name, "--text", "red", "--json") == 0
+        printed = capsys.readouterr()
+        assert len(json.loads(printed.out)) == 20
+        notes[name] = printed.err.splitlines()
+    assert notes == {
+        "plain": [], "1": [], "2": [],
+        "0": [
+            f"note: nothing close was found: the nearest is at distance {distances.min()}, above 0",
+            "note: this text is unlike those that the model was trained on",
+        ],
+    }  # fmt: skip
+    with open_index(index) as opened:
+        searcher = Searcher(opened, math_hash.load_model(tmp_path / "0"))
+        assert searcher.search(searcher.query("text", "red")).nothing_close
+        code = opened.rows(["3.png"])[0][0][None]
+        assert not searcher.search(EncodedQuery(code)).nothing_close  # of no known modality
+
+
+def test_vectors_are_the_encoders(encoded, model, tiny_dataset):
+    codes, _ = encoded
+    pictures = [tiny_dataset / f"{row}.png" for row in range(60)]
+    vectors = model.encode_image(pictures, output="vector")
+    with torch.inference_mode():
+        pixels = torch.stack([model.image_transform(open_image(path)) for path in pictures])
+        pooled = model.encoder.encode_image(pixels).pooled.numpy()
+    assert np.allclose(vectors, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-5)
+    kept = codes.vectors.astype(np.float32)
+    assert codes.vectors.dtype == np.int8
+    assert (np.abs(kept).max(axis=1) == 127).all()
+    steps = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    assert (np.abs(kept * steps - vectors) <= steps * 0.51).all()
 
 
 def test_fewer_bits_without_retraining(trained_run, model, tiny_dataset, tmp_path, capsys):
@@ -78,6 +161,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(trained_run, tiny_dataset, tmp
     assert command("encode", trained_run, tiny_dataset, "--output", broken, "--modality", "text") == 0
     content = (broken / "codes.npy").read_bytes()
     (broken / "codes.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    search = ["search", tmp_path / "i", "--model", trained_run, "--text", "x"]
     capsys.readouterr()
     for arguments, message in (
         (["encode", trained_run, tmp_path / "none", "--output", tmp_path / "x"], "not there"),
@@ -91,6 +175,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(trained_run, tiny_dataset, tmp
         (["search", tmp_path / "none", "--model", trained_run, "--text", "x"], "no index is there"),
         (["search", tmp_path / "i", "--model", trained_run, "--image", tmp_path / "none.jpg"], "no such picture"),
         (["search", tmp_path / "i", "--model", trained_run, "--text", "x", "--filter", "label"], "NAME=VALUE"),
+        ([*search, "--rerank", "vectors"], "needs --codes"),
+        ([*search, "--rerank", "vectors", "--codes", tmp_path / "c"], "encode with --vectors int8"),
+        ([*search, "--rerank", "continuous", "--codes", tmp_path / "c"], "encode with --continuous"),
+        ([*search, "--codes", tmp_path / "c"], "is not read with --rerank asymmetric"),
         (["serve", tmp_path / "i", "--model", trained_run, "--host", "0.0.0.0"], "needs --token"),
         (["serve", tmp_path / "i", "--model", trained_run, "--images", tmp_path / "none"], "no such folder"),
     ):

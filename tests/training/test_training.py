@@ -18,7 +18,7 @@ from training.runs import ROOT, exported, launch, metrics, run_folder
 import math_hash
 from math_hash.cli import main_py
 from math_hash.data import read_dataset, split_rows
-from math_hash.evaluation import mean_average_precision
+from math_hash.evaluation import distance_threshold, mean_average_precision
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,10 @@ def test_a_run_writes_all_promised_files(trained, tiny_flags, tiny_dataset, caps
         assert (trained / name).stat().st_size > 0, name
     assert list((trained / "tensorboard").iterdir())
 
+    thresholds = dict(results["thresholds"])
+    assert thresholds.pop("false_positive_rate") == 0.01
+    assert set(thresholds) == set(results["mAP"])
+
     # the exported codes are those of load_model, and give the mAP that was reported
     data = read_dataset(tiny_dataset)
     split = split_rows(60, 10, 40, 9)
@@ -62,6 +66,14 @@ def test_a_run_writes_all_promised_files(trained, tiny_flags, tiny_dataset, caps
     assert (codes["r_l"] == data.labels[split.database]).all()
     found = mean_average_precision(codes["q_txt"], codes["r_img"], codes["q_l"], codes["r_l"])
     assert results["mAP"]["text->image"] == pytest.approx(found)
+
+    # the thresholds are those of the validation rows
+    assert model.thresholds == results["thresholds"]
+    assert model.with_bits(8).thresholds is None
+    texts = model.encode_text([data.captions[row] for row in split.val], output="bits")
+    images = model.encode_image([data.image_path(row) for row in split.val], output="bits")
+    wanted = distance_threshold(texts, images, data.labels[split.val], data.labels[split.val], 0.01)
+    assert thresholds["text->image"] == wanted
 
 
 def test_evaluating_a_run_repeats_its_results(trained, tiny_flags, tmp_path):

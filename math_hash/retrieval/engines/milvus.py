@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
-from math_hash.retrieval.index import KINDS, LONGEST_ID, Id, IdKind, Index
+from math_hash.retrieval.ids import KINDS, LONGEST_ID, Id, IdKind
+from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
 from math_hash.retrieval.uri import ivf_options, uri_options
 

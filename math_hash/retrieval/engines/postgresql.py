@@ -11,7 +11,8 @@ import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
 from math_hash.hamming.codes import unpack
-from math_hash.retrieval.index import KINDS, Id, IdKind, Index
+from math_hash.retrieval.ids import KINDS, Id, IdKind
+from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
 from math_hash.retrieval.uri import ivf_options, uri_options
 

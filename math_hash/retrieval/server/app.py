@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from math_hash.errors import InputError
 from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.index import Index
+from math_hash.retrieval.searcher import CANDIDATES, Rerank, Searcher
 from math_hash.retrieval.server import health, page, pictures, rows, search
 from math_hash.retrieval.server.limits import Busy, Gate, Traffic, Worker, error_response
 from math_hash.retrieval.server.serve import serve
@@ -34,6 +35,9 @@ def make_app(
     max_pixels: int = 50_000_000,
     queue: int = 32,
     seconds: float = 30.0,
+    rerank: Rerank = "asymmetric",
+    codes: str | os.PathLike[str] | None = None,
+    candidates: int = CANDIDATES,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -48,11 +52,12 @@ def make_app(
         max_pixels: of an uploaded picture.
         queue: requests that may wait for the model.
         seconds: time limit of a request.
+        rerank, codes, candidates: how results are ordered, as `Searcher` takes it.
 
     Raises:
-        InputError: model and index do not belong together, or a public server has no token.
+        InputError: model, index and codes do not belong together, or a public server has no token.
     """
-    index.require_model(model.fingerprint, model.k_bits)
+    searcher = Searcher(index, model, rerank, codes, candidates)
     if is_public and not token:
         raise InputError("--host: listening beyond this machine needs --token")
     traffic = Traffic()
@@ -61,6 +66,7 @@ def make_app(
     app.state.server = ServerState(
         index=index,
         model=model,
+        searcher=searcher,
         worker=Worker(queue, seconds),
         traffic=traffic,
         image_root=None if images is None else Path(images).resolve(),

@@ -26,11 +26,11 @@ async def add(
     content = await file.read() if file else b""
 
     def job() -> int:
-        code = state.encode_upload(content) if text is None else state.encode_text(text)
+        query = state.query_of_upload(content) if text is None else state.searcher.query("text", text)
         row_id = state.row_id(id)
         if state.index.rows([row_id])[0] is not None:
             raise HTTPException(409, "a row has that id already; delete it first")
-        state.index.add([row_id], code, [row_metadata])
+        state.index.add([row_id], query.code, [row_metadata])
         return len(state.index)
 
     return {"count": await state.worker.run(job)}

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from math_hash.retrieval.index import LONGEST_ID
+from math_hash.retrieval.ids import LONGEST_ID
 
 LONGEST_TEXT = 10_000  # characters; encoders read far fewer
 MOST_RESULTS = 1000
@@ -67,4 +67,6 @@ class SearchResponse(BaseModel):
     """The nearest rows, nearest first, and how long the search took."""
 
     results: list[Result]
+    nothing_close: bool = Field(description="the nearest row is further away than the model's threshold")
+    notes: list[str] = Field(description="what a person should know of the answer, one line each")
     seconds: float

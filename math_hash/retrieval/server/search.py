@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends, File, HTTPException, Query, UploadFile
 
+from math_hash.retrieval.searcher import Answer, EncodedQuery
 from math_hash.retrieval.server.schemas import (
     ERRORS,
     CodeQuery,
@@ -27,7 +28,7 @@ router = APIRouter(prefix="/search", responses=ERRORS)
 @router.post("/text")
 async def search_text(state: State, query: TextQuery) -> SearchResponse:
     """The rows nearest to a text."""
-    return await _search(state, lambda: state.encode_text(query.text), query)
+    return await _search(state, lambda: state.searcher.query("text", query.text), query)
 
 
 async def _options_of_url(
@@ -47,34 +48,33 @@ async def search_image(
 ) -> SearchResponse:
     """The rows nearest to an uploaded picture."""
     content = await file.read()
-    return await _search(state, lambda: state.encode_upload(content), options)
+    return await _search(state, lambda: state.query_of_upload(content), options)
 
 
 @router.post("/id")
 async def search_id(state: State, query: IdQuery) -> SearchResponse:
     """The rows nearest to a row of the index."""
-    return await _search(state, lambda: state.row(query.id)[0][None], query)
+    return await _search(state, lambda: EncodedQuery(state.row(query.id)[0][None]), query)
 
 
 @router.post("/code")
 async def search_code(state: State, query: CodeQuery) -> SearchResponse:
     """The rows nearest to a code."""
     code = np.frombuffer(bytes.fromhex(query.code), np.uint8)[None]
-    return await _search(state, lambda: code, query)
+    return await _search(state, lambda: EncodedQuery(code), query)
 
 
-async def _search(state: ServerState, code_of: Callable[[], np.ndarray], options: SearchOptions) -> SearchResponse:
-    """Search for the code that `code_of` returns, packed uint8 (1, ceil(k_bits / 8)). Both run in the worker."""
+async def _search(state: ServerState, query_of: Callable[[], EncodedQuery], options: SearchOptions) -> SearchResponse:
+    """Search for the query that `query_of` returns. Both run in the worker."""
     start = time.perf_counter()
 
-    def job() -> list[Result]:
-        code = code_of()
-        if options.radius is None:
-            neighbors = state.index.search(code, options.top_k, options.where)[0]
-        else:
-            neighbors = state.index.search_radius(code, options.radius, options.where)[0]
-        ids = neighbors.ids[: options.top_k].tolist()
-        rows = zip(ids, neighbors.distances.tolist(), state.index.rows(ids), strict=False)
-        return [Result(id=row_id, distance=distance, metadata=row[1]) for row_id, distance, row in rows if row]
+    def job() -> Answer:
+        return state.searcher.search(query_of(), options.top_k, options.radius, options.where)
 
-    return SearchResponse(results=await state.worker.run(job), seconds=time.perf_counter() - start)
+    answer = await state.worker.run(job)
+    return SearchResponse(
+        results=[Result(**vars(result)) for result in answer.results],
+        notes=answer.notes,
+        nothing_close=answer.nothing_close,
+        seconds=time.perf_counter() - start,
+    )

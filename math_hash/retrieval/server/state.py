@@ -9,7 +9,9 @@ import numpy as np
 from fastapi import Depends, HTTPException, Request
 
 from math_hash.models.code_model import CodeModel
-from math_hash.retrieval.index import Id, Index
+from math_hash.retrieval.ids import Id
+from math_hash.retrieval.index import Index
+from math_hash.retrieval.searcher import EncodedQuery, Searcher
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
 
 
@@ -17,6 +19,7 @@ from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
 class ServerState:
     """The index, the model and the options of a server. Everything that touches index or model runs in the worker.
 
+    searcher: searches the index with the model.
     image_root: folder of the collection's pictures; None: no pictures are served.
     max_pixels: of an upload.
     is_public: the server listens beyond this machine.
@@ -24,6 +27,7 @@ class ServerState:
 
     index: Index
     model: CodeModel
+    searcher: Searcher
     worker: Worker
     traffic: Traffic
     image_root: Path | None
@@ -45,17 +49,13 @@ class ServerState:
             raise HTTPException(404, "no row has that id")
         return row
 
-    def encode_text(self, text: str) -> np.ndarray:
-        """The packed code of a text, uint8 (1, ceil(k_bits / 8))."""
-        return self.model.encode_text([text])
-
-    def encode_upload(self, content: bytes) -> np.ndarray:
-        """The packed code of an uploaded picture, uint8 (1, ceil(k_bits / 8)).
+    def query_of_upload(self, content: bytes) -> EncodedQuery:
+        """The query for an uploaded picture.
 
         Raises:
             HTTPException: see `read_upload`.
         """
-        return self.model.encode_image([read_upload(content, self.max_pixels)])
+        return self.searcher.query("image", read_upload(content, self.max_pixels))
 
 
 async def _state_of(request: Request) -> ServerState:

@@ -25,7 +25,7 @@ def test_routes_and_field_names_are_those_that_clients_rely_on(served_index, mod
     assert fields["TextQuery"] == {"text", "top_k", "radius", "where"}
     assert fields["IdQuery"] == {"id", "top_k", "radius", "where"}
     assert fields["CodeQuery"] == {"code", "top_k", "radius", "where"}
-    assert fields["SearchResponse"] == {"results", "seconds"}
+    assert fields["SearchResponse"] == {"results", "nothing_close", "notes", "seconds"}
     assert fields["Result"] == {"id", "distance", "metadata"}
 
 

@@ -15,6 +15,7 @@ from retrieval.server.fixtures import TOKEN, png
 from math_hash.errors import InputError
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+from math_hash.models.code_model import Encoded
 from math_hash.retrieval.server.app import make_app
 
 pytestmark = pytest.mark.server
@@ -101,11 +102,11 @@ def test_beyond_this_machine_all_but_the_page_needs_the_token(served_index, mode
 def test_overload_is_refused_at_once_and_slow_work_times_out(served_index, model, start_server, monkeypatch):
     release = threading.Event()
 
-    def slow(texts):
+    def slow(modality, item):
         release.wait(20)
-        return np.zeros((1, 2), np.uint8)
+        return Encoded(np.zeros(16, np.float32))
 
-    monkeypatch.setattr(model, "encode_text", slow)
+    monkeypatch.setattr(model, "encode_query", slow)
     client = start_server(make_app(served_index, model, queue=2, seconds=1))
     with ThreadPoolExecutor(6) as pool:
         sent = [pool.submit(client.post, "/search/text", json={"text": "x"}) for _ in range(6)]

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from math_hash.data import read_dataset
+from math_hash.hamming.codes import unpack
+from math_hash.retrieval.searcher import Searcher
 
 pytestmark = pytest.mark.server
 
@@ -16,9 +18,11 @@ pytestmark = pytest.mark.server
 def test_searches_answer_as_the_index_does(client, served_index, model, tiny_dataset):
     picture = (tiny_dataset / "5.png").read_bytes()
     by_text = client.post("/search/text", json={"text": "red", "top_k": 7}).json()["results"]
-    neighbors = served_index.search(model.encode_text(["red"]), 7)[0]
-    assert [result["id"] for result in by_text] == neighbors.ids.tolist()
-    assert [result["distance"] for result in by_text] == neighbors.distances.tolist()
+    neighbors = served_index.search(model.encode_text(["red"]), 60)[0]
+    signs = 2.0 * unpack(np.stack([code for code, _ in served_index.rows(neighbors.ids)]), 16) - 1
+    order = np.argsort(-(signs @ model.encode_text(["red"], output="continuous")[0]), kind="stable")[:7]
+    assert [result["id"] for result in by_text] == neighbors.ids[order].tolist()
+    assert [result["distance"] for result in by_text] == neighbors.distances[order].tolist()
     upload = client.post("/search/image?top_k=1&radius=0", files={"file": picture}).json()["results"]
     by_id = client.post("/search/id", json={"id": "5.png", "top_k": 1, "radius": 0}).json()["results"]
     code = served_index.rows(["5.png"])[0][0].tobytes().hex()
@@ -44,9 +48,9 @@ def test_the_other_routes_answer(client):
 
 def test_eight_clients_get_right_answers(client, served_index, model):
     words = ["red", "green", "blue", "red and green", "nothing", "blue and red", "a", "b"]
+    searcher = Searcher(served_index, model)
     expected = {
-        word: neighbors.distances.tolist()
-        for word, neighbors in zip(words, served_index.search(model.encode_text(words), 10), strict=True)
+        word: [result.id for result in searcher.search(searcher.query("text", word), 10).results] for word in words
     }
 
     def search(number):
@@ -54,7 +58,7 @@ def test_eight_clients_get_right_answers(client, served_index, model):
         start = time.perf_counter()
         answer = client.post("/search/text", json={"text": word, "top_k": 10})
         assert answer.status_code == 200
-        assert [result["distance"] for result in answer.json()["results"]] == expected[word]
+        assert [result["id"] for result in answer.json()["results"]] == expected[word]
         return time.perf_counter() - start
 
     with ThreadPoolExecutor(8) as pool:

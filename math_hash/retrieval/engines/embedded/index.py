@@ -22,7 +22,8 @@ from math_hash.retrieval.engines.embedded import ivf
 from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
 from math_hash.retrieval.engines.embedded.store import DATABASE, Store
-from math_hash.retrieval.index import Id, IdKind, Index
+from math_hash.retrieval.ids import Id, IdKind
+from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 from math_hash.retrieval.uri import ivf_options, structure_option, uri_options
 
@@ -178,12 +179,12 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = {}
-            for row_id in ids:
-                if row := self._store.row(row_id):
-                    code, text = row
-                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
-            return rows
+            rows = self._store.rows(ids)
+            return {row_id: (np.frombuffer(code, np.uint8), json.loads(text)) for row_id, code, text in rows}
+
+    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
+        with self._lock, self._store.errors():
+            return {row_id: code for row_id, code, _ in self._store.rows(ids)}
 
     @property
     def id_kind(self) -> IdKind | None:

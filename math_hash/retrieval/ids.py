@@ -1,0 +1,47 @@
+"""Ids of an index's rows: integers below 2^63, or strings, one kind per index."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from math_hash.errors import InputError
+
+Id = int | str
+IdKind = type[int] | type[str]
+KINDS: dict[str, IdKind] = {"int": int, "str": str}
+LONGEST_ID = 256  # bytes
+
+
+def checked_ids(ids: Iterable[Any]) -> list[Id]:
+    """Ids as Python's own objects.
+
+    Raises:
+        InputError: they are of two kinds or of another kind, too long or too large, or no text.
+    """
+    plain = as_python(ids)
+    kinds = {type(row_id) for row_id in plain}
+    if kinds - {int, str} or len(kinds) > 1:
+        raise InputError(f"ids: of {', '.join(sorted(kind.__name__ for kind in kinds))}; expected all int, or all str")
+    for name in plain if str in kinds else ():
+        if not name or "\0" in name or not is_text(name) or len(name.encode()) > LONGEST_ID:
+            raise InputError(f"id {name[:40]!r}: expected 1 to {LONGEST_ID} bytes of text without a null character")
+    if int in kinds and not (-(2**63) <= min(plain) and max(plain) < 2**63):
+        raise InputError("ids: an integer is too large; expected at most 63 bits")
+    return plain
+
+
+def as_python(ids: Iterable[Any]) -> list[Any]:
+    """Ids as Python's own objects."""
+    if isinstance(ids, np.ndarray):
+        return ids.tolist()
+    return [row_id.item() if isinstance(row_id, np.generic) else row_id for row_id in ids]
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: half a character cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
