@@ -83,7 +83,7 @@ class DistinctCodes(Structure):
     `rows`, uint32 (n,).
     """
 
-    name, rows_per_step = "bucket", 4
+    name, rows_per_step = "bucket", 8
 
     @classmethod
     def build(cls, database: np.ndarray, k_bits: int) -> "DistinctCodes":
@@ -125,7 +125,7 @@ def _search_codes(
     counts = np.zeros(radius + 1, np.int64)  # of rows, dead ones included, at each distance
     for code in range(len(distances)):
         if distances[code] <= radius:
-            counts[distances[code]] += offsets[code + 1] - offsets[code]
+            counts[distances[code]] += np.int64(offsets[code + 1] - offsets[code])
     keys, size, limit = np.empty(1024, np.int64), 0, key_of(radius + 1, 0)
     known, following = -1, 0
     while size < top_k and known < radius:
@@ -133,13 +133,22 @@ def _search_codes(
         while expected < top_k and following < radius:
             following += 1
             expected += counts[following]
-        for code in range(len(distances)):
-            distance = np.int64(distances[code])
-            if known < distance <= following:
-                some = rows[offsets[code] : offsets[code + 1]]
-                keys, size, limit = push_rows(keys, size, limit, some, distance, dead, top_k)
+        for code in _between(distances, known, following):
+            some = rows[offsets[code] : offsets[code + 1]]
+            keys, size, limit = push_rows(keys, size, limit, some, distances[code], dead, top_k)
         known, following = following, following + 1
     return smallest(keys[:size], top_k)
+
+
+@compiled
+def _between(distances: np.ndarray, known: int, most: int) -> np.ndarray:  # pragma: no cover - compiled
+    """Places of the distances above `known` and up to `most`; a loop that does no more is fast."""
+    places, size = np.empty(len(distances), np.int64), 0
+    for place in range(len(distances)):
+        if known < np.int64(distances[place]) <= most:
+            places[size] = place
+            size += 1
+    return places[:size]
 
 
 @compiled

@@ -81,11 +81,7 @@ def encode_collection(
     name = str(source if is_remote(source) else Path(source).absolute())
     job = Job(FORMAT, model.fingerprint, model.precision, name, modality, continuous, vectors, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
-    if accelerator.is_main_process:
-        shards.begin(job)
-    accelerator.wait_for_everyone()
     count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
-    accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
     root = os.path.abspath(collection.root)
@@ -104,6 +100,9 @@ def _encode_shards(
     progress: bool,
 ) -> int:
     """Encode and write this process's shards, unless they are on the disk. Returns the number of all shards."""
+    if accelerator.is_main_process:
+        shards.begin(job)
+    accelerator.wait_for_everyone()
     shown = progress and accelerator.is_main_process
     total = collection.count() if shown else None
     model = model.to(accelerator.device).eval()
@@ -133,6 +132,7 @@ def _encode_shards(
             shard.write(shards, prepared.batch)
             shard = Shard(job)
     bar.close()
+    accelerator.wait_for_everyone()
     return pending.shards
 
 
