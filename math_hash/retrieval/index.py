@@ -23,10 +23,17 @@ class Neighbors:
     Attributes:
         ids: int64 (n,), or strings (n,).
         distances: Hamming distances, int64 (n,).
+        codes: packed, uint8 (n, ceil(k_bits / 8)); None from an engine that does not have them at hand.
     """
 
     ids: np.ndarray
     distances: np.ndarray
+    codes: np.ndarray | None = None
+
+    def first(self, count: int | None) -> "Neighbors":
+        """The first `count` rows; None: all."""
+        codes = None if self.codes is None else self.codes[:count]
+        return Neighbors(self.ids[:count], self.distances[:count], codes)
 
     @classmethod
     def empty(cls) -> "Neighbors":
@@ -127,11 +134,11 @@ class Index(ABC):
 
     def codes_of(self, ids: Sequence[Id] | np.ndarray) -> np.ndarray:
         """The packed codes of the ids, uint8 (n, ceil(k_bits / 8)); zeros where an id is not there (any more)."""
-        wanted, width = _as_python(ids), -(-self.k_bits // 8)
-        possible = self._possible(wanted)
-        codes = self._codes(possible) if possible else {}
-        content = b"".join(codes.get(row_id, bytes(width)) for row_id in wanted)
-        return np.frombuffer(content, np.uint8).reshape(-1, width)
+        codes = np.zeros((len(ids), -(-self.k_bits // 8)), np.uint8)
+        for place, row in enumerate(self.rows(ids)):
+            if row:
+                codes[place] = row[0]
+        return codes
 
     @property
     def recall(self) -> float | None:
@@ -190,9 +197,6 @@ class Index(ABC):
 
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...
-
-    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
-        return {row_id: code.tobytes() for row_id, (code, _) in self._rows(ids).items()}
 
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...

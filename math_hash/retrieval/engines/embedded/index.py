@@ -119,10 +119,13 @@ class EmbeddedIndex(Index):
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
                 places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
-            ids, distances = _ids(segments, places), distances.astype(np.int64)
+            ids, codes, distances = _ids(segments, places), self._codes(segments, places), distances.astype(np.int64)
             if (places >= 0).all():
-                return [Neighbors(*pair) for pair in zip(ids, distances, strict=True)]
-            return [Neighbors(i[p >= 0], d[p >= 0]) for i, d, p in zip(ids, distances, places, strict=True)]
+                return [Neighbors(*values) for values in zip(ids, distances, codes, strict=True)]
+            return [
+                Neighbors(i[p >= 0], d[p >= 0], c[p >= 0])
+                for i, d, c, p in zip(ids, distances, codes, places, strict=True)
+            ]
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
         with self._lock, self._store.errors():
@@ -134,8 +137,17 @@ class EmbeddedIndex(Index):
                 places = np.concatenate([p + offset for (p, _), offset in zip(results, offsets, strict=True)])
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
-                neighbors.append(Neighbors(_ids(segments, places[order]), distances[order].astype(np.int64)))
+                places, distances = places[order], distances[order].astype(np.int64)
+                neighbors.append(Neighbors(_ids(segments, places), distances, self._codes(segments, places)))
             return neighbors
+
+    def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
+        """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
+        first = segments[0]
+        words = first.codes[:, np.minimum(places, len(first) - 1)]
+        if len(segments) > 1:
+            words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
+        return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-self.k_bits // 8)]
 
     def _segments(self, where: Mapping[str, Any]) -> list[Segment]:
         """What to scan: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
@@ -152,12 +164,12 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = self._store.rows(ids)
-            return {row_id: (np.frombuffer(code, np.uint8), json.loads(text)) for row_id, code, text in rows}
-
-    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
-        with self._lock, self._store.errors():
-            return {row_id: code for row_id, code, _ in self._store.rows(ids)}
+            rows = {}
+            for row_id in ids:
+                if row := self._store.row(row_id):
+                    code, text = row
+                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
+            return rows
 
     @property
     def id_kind(self) -> IdKind | None:
