@@ -159,7 +159,8 @@ class EmbeddedIndex(Index):
         if key not in self._filtered:
             rows = self._store.rows_that_pass(where)
             # only the last filter is kept: pages and sliders ask for it again and again
-            self._filtered = {key: [segment.only(rows) for segment in segments]}
+            passing = [segment.only(rows) for segment in segments]
+            self._filtered = {key: [segment for segment in passing if len(segment)] or passing[:1]}
         return self._filtered[key]
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
