@@ -26,7 +26,7 @@ from math_hash.hamming.codes import binarize, pack
 from math_hash.hamming.int8 import as_int8
 from math_hash.models.model import HashModel
 from math_hash.retrieval import open_index
-from math_hash.retrieval.index import Index
+from math_hash.retrieval.index import Index, Neighbors
 from math_hash.retrieval.rerank import asymmetric_scorer, reranked
 from math_hash.training.run_folder import Run
 from math_hash.training.setup import Data, open_data
@@ -106,10 +106,10 @@ def rankings(index: Index, asked: Stream, given: Stream, one_space: bool) -> dic
     def near(query: int, count: int) -> np.ndarray:
         return index.search(asked.packed[query][None], count)[0].ids
 
-    def candidates(number: int, scores: Callable[[int, np.ndarray], np.ndarray]) -> Rank:
+    def candidates(number: int, scores: Callable[[int, Neighbors], np.ndarray]) -> Rank:
         def rank(query: int, count: int) -> np.ndarray:
             [found] = index.search(asked.packed[query][None], max(number, count))
-            return reranked(found, scores(query, found.ids)).ids[:count]
+            return reranked(found, scores(query, found)).ids[:count]
 
         return rank
 
@@ -124,16 +124,16 @@ def rankings(index: Index, asked: Stream, given: Stream, one_space: bool) -> dic
     ways: dict[str, Rank] = {"Hamming distance alone": near}
     for number in (50, 200, 1000):
         ways[f"asymmetric, {number} candidates"] = candidates(
-            number, lambda q, ids: asymmetric(asked.continuous[q], ids)
+            number, lambda q, found: asymmetric(asked.continuous[q], found)
         )
     ways["asymmetric, all rows"] = whole
     for number in (200, 1000):
         ways[f"continuous codes, {number} candidates"] = candidates(
-            number, lambda q, ids: cosine(given.continuous[ids], asked.continuous[q])
+            number, lambda q, found: cosine(given.continuous[found.ids], asked.continuous[q])
         )
         if one_space:
             ways[f"int8 vectors, {number} candidates"] = candidates(
-                number, lambda q, ids: cosine(given.vectors[ids], asked.vectors[q].astype(np.float32))
+                number, lambda q, found: cosine(given.vectors[found.ids], asked.vectors[q].astype(np.float32))
             )
     return ways
 

@@ -162,11 +162,11 @@ class Index(ABC):
 
     def codes_of(self, ids: Sequence[Id] | np.ndarray) -> np.ndarray:
         """The packed codes of the ids, uint8 (n, ceil(k_bits / 8)); zeros where an id is not there (any more)."""
-        wanted, width = as_python(ids), -(-self.k_bits // 8)
-        possible = self._possible(wanted)
-        codes = self._codes(possible) if possible else {}
-        content = b"".join(codes.get(row_id, bytes(width)) for row_id in wanted)
-        return np.frombuffer(content, np.uint8).reshape(-1, width)
+        codes = np.zeros((len(ids), -(-self.k_bits // 8)), np.uint8)
+        for place, row in enumerate(self.rows(ids)):
+            if row:
+                codes[place] = row[0]
+        return codes
 
     @property
     def recall(self) -> float | None:
@@ -242,9 +242,6 @@ class Index(ABC):
 
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...
-
-    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
-        return {row_id: code.tobytes() for row_id, (code, _) in self._rows(ids).items()}
 
     @abstractmethod
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...

@@ -15,6 +15,7 @@ class Neighbors:
     Attributes:
         ids: int64 (n,), or strings (n,).
         distances: Hamming distances, int64 (n,).
+        codes: packed, uint8 (n, ceil(k_bits / 8)); None from an engine that does not have them at hand.
 
     Example:
         >>> Neighbors(np.array(["a", "b"]), np.array([0, 3]))
@@ -23,6 +24,12 @@ class Neighbors:
 
     ids: np.ndarray
     distances: np.ndarray
+    codes: np.ndarray | None = None
+
+    def first(self, count: int | None) -> "Neighbors":
+        """The first `count` rows; None: all."""
+        codes = None if self.codes is None else self.codes[:count]
+        return Neighbors(self.ids[:count], self.distances[:count], codes)
 
     @classmethod
     def empty(cls) -> "Neighbors":

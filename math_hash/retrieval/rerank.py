@@ -17,12 +17,17 @@ from math_hash.retrieval.neighbors import Neighbors
 if TYPE_CHECKING:
     from math_hash.retrieval.codes_folder import CodesFolder
 
-Scorer = Callable[[np.ndarray, np.ndarray], np.ndarray]  # a query's values (k,) or (d,), and ids (n,): scores (n,)
+Scorer = Callable[[np.ndarray, Neighbors], np.ndarray]  # a query's values (k,) or (d,), and n candidates: scores (n,)
 
 
 def asymmetric_scorer(index: Index) -> Scorer:
     """Scores a query's continuous code, float (k,), against the bits of the rows; see `asymmetric_scores`."""
-    return lambda query, ids: asymmetric_scores(query[None], index.codes_of(ids))[0]
+
+    def scores(query: np.ndarray, candidates: Neighbors) -> np.ndarray:
+        codes = candidates.codes if candidates.codes is not None else index.codes_of(candidates.ids)
+        return asymmetric_scores(query[None], codes)[0]
+
+    return scores
 
 
 def stored_scorer(folder: "CodesFolder", kept: Literal["continuous", "vectors"]) -> Scorer:
@@ -39,9 +44,9 @@ def stored_scorer(folder: "CodesFolder", kept: Literal["continuous", "vectors"])
         raise InputError(f"{folder.path}: holds no {kept} to rerank with; encode with {flag}")
     place_of = {row_id: place for place, (row_id, _) in enumerate(folder.rows())}
 
-    def scores(query: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    def scores(query: np.ndarray, candidates: Neighbors) -> np.ndarray:
         try:
-            places = [place_of[row_id] for row_id in ids.tolist()]
+            places = [place_of[row_id] for row_id in candidates.ids.tolist()]
         except KeyError as error:
             raise InputError(f"id {error}: not in {folder.path}; give the codes that the index was made of") from error
         values = np.asarray(rows[places], np.float32)

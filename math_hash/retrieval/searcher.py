@@ -142,8 +142,8 @@ class Searcher:
             [found] = self.index.search_radius(query.code, radius, where)
         nearest = int(found.distances[0]) if len(found) else None
         if scorer and query.values is not None and len(found):
-            found = reranked(found, scorer(query.values, found.ids[:count]))
-        results = self._results(Neighbors(found.ids[:top_k], found.distances[:top_k]))
+            found = reranked(found, scorer(query.values, found.first(count)))
+        results = self._results(found.first(top_k))
         limit = self._threshold(query, results)
         nothing_close = limit is not None and nearest is not None and nearest > limit
         notes = []

@@ -153,3 +153,26 @@ def test_after_a_kill_at_any_moment_it_holds_what_was_acknowledged(tmp_path):
                 number = max(number, batch + 1 if any(there) else 0)
             assert len(index.search(codes[:1], 10**6)[0]) == len(index)
     assert len(added) > 10
+
+
+@pytest.mark.parametrize("k_bits", [12, 64, 70])
+def test_neighbors_carry_their_codes(tmp_path, k_bits):
+    random = np.random.default_rng(k_bits)
+    codes = np.packbits(random.integers(0, 2, (300, k_bits)), axis=1)
+    queries = np.packbits(random.integers(0, 2, (4, k_bits)), axis=1)
+    with open_index(tmp_path / "index", k_bits) as index:
+        index.add(np.arange(200), codes[:200])
+        index.save()  # the first rows lie in a snapshot, the others in memory
+        index.add(np.arange(200, 300), codes[200:], [{"label": str(row % 3)} for row in range(100)])
+        index.delete(np.arange(0, 300, 7))
+        found = [
+            *index.search(queries, 40),
+            *index.search(queries, 400),
+            *index.search(queries, 5, {"label": "1"}),
+            *index.search_radius(queries, k_bits // 2),
+        ]
+        for neighbors in found:
+            assert len(neighbors)
+            assert (neighbors.codes == codes[neighbors.ids]).all()
+            assert (index.codes_of(neighbors.ids) == neighbors.codes).all()
+        assert index.codes_of([1, 0, 999]).tolist() == [codes[1].tolist(), [0] * codes.shape[1], [0] * codes.shape[1]]

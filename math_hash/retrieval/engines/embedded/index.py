@@ -121,16 +121,22 @@ class EmbeddedIndex(Index):
     # ---- searches ----
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
-        ids, distances = self._nearest(codes, top_k, where)
-        if (distances[:, -1:] >= 0).all():
-            return [Neighbors(*pair) for pair in zip(ids, distances, strict=True)]
-        return [Neighbors(i[d >= 0], d[d >= 0]) for i, d in zip(ids, distances, strict=True)]
+        found = self._nearest(codes, top_k, where)
+        if (found[1][:, -1:] >= 0).all():
+            return [Neighbors(*values) for values in zip(*found, strict=True)]
+        return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
 
     def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
-        return BatchNeighbors.padded(*self._nearest(codes, top_k, where), top_k)
+        ids, distances, _ = self._nearest(codes, top_k, where)
+        return BatchNeighbors.padded(ids, distances, top_k)
 
-    def _nearest(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and distances, int64, both (q, m), m <= top_k; where fewer rows exist, the last distances are -1."""
+    def _nearest(
+        self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, distances, int64, both (q, m), m <= top_k, and packed codes, uint8 (q, m, ceil(k_bits / 8)).
+
+        Where fewer rows exist, the last distances are -1.
+        """
         with self._lock, self._store.errors():
             self._refresh()
             segments = self._segments(where)
@@ -141,7 +147,8 @@ class EmbeddedIndex(Index):
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
                 places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
-            return _ids(segments, places), np.where(places < 0, -1, distances.astype(np.int64))
+            ids, codes = _ids(segments, places), self._codes(segments, places)
+            return ids, np.where(places < 0, -1, distances.astype(np.int64)), codes
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
         with self._lock, self._store.errors():
@@ -153,7 +160,8 @@ class EmbeddedIndex(Index):
                 places = np.concatenate([p + offset for (p, _), offset in zip(results, offsets, strict=True)])
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
-                neighbors.append(Neighbors(_ids(segments, places[order]), distances[order].astype(np.int64)))
+                places, distances = places[order], distances[order].astype(np.int64)
+                neighbors.append(Neighbors(_ids(segments, places), distances, self._codes(segments, places)))
             return neighbors
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -161,8 +169,16 @@ class EmbeddedIndex(Index):
         with self._lock, self._store.errors():
             self._refresh()
             rows = Segment.concatenate([segment.alive() for segment in self._segments({})])
-        codes = np.ascontiguousarray(rows.codes.T).view(np.uint8)[:, : -(-self.k_bits // 8)]
-        return _ids([rows], np.arange(len(rows))), codes
+        places = np.arange(len(rows))
+        return _ids([rows], places), self._codes([rows], places)
+
+    def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
+        """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
+        first = segments[0]
+        words = first.codes[:, np.minimum(places, len(first) - 1)]
+        if len(segments) > 1:
+            words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
+        return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-self.k_bits // 8)]
 
     def _segments(self, where: Mapping[str, Any]) -> list[Segment]:
         """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
@@ -179,12 +195,12 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = self._store.rows(ids)
-            return {row_id: (np.frombuffer(code, np.uint8), json.loads(text)) for row_id, code, text in rows}
-
-    def _codes(self, ids: list[Id]) -> dict[Id, bytes]:
-        with self._lock, self._store.errors():
-            return {row_id: code for row_id, code, _ in self._store.rows(ids)}
+            rows = {}
+            for row_id in ids:
+                if row := self._store.row(row_id):
+                    code, text = row
+                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
+            return rows
 
     @property
     def id_kind(self) -> IdKind | None:

@@ -19,7 +19,6 @@ from math_hash.retrieval.ids import KINDS, Id, IdKind
 DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
-_VARIABLES = 900  # in one statement; SQLite may have been built to take 999
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -164,19 +163,18 @@ class Store:
         """Kind of the ids; None before the first row."""
         return KINDS.get(self._facts()["ids"])
 
-    def rows(self, ids: list[Id]) -> Iterator[tuple[Id, bytes, str]]:
-        """Id, code and metadata, as JSON, of those of the ids that are there, in no particular order.
+    def row(self, row_id: Id) -> tuple[bytes, str] | None:
+        """The code and the metadata, as JSON, of an id; None if it is not there.
 
         Raises:
-            InputError: a row is damaged.
+            InputError: the row is damaged.
         """
-        for start in range(0, len(ids), _VARIABLES):
-            some = ids[start : start + _VARIABLES]
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT id, code, metadata, sum FROM rows WHERE id IN ({marks})"
-            for row in self._database.execute(query, some):
-                self._require_intact(*row)
-                yield row[0], row[1], row[2] or "{}"
+        query = "SELECT id, code, metadata, sum FROM rows WHERE id = ?"
+        row = self._database.execute(query, (row_id,)).fetchone()
+        if row is None:
+            return None
+        self._require_intact(*row)
+        return row[1], row[2] or "{}"
 
     def rows_after(self, last_row: int) -> Iterator[tuple[list[Id], bytes, np.ndarray]]:
         """The rows with numbers above `last_row`, in order, in chunks: ids, codes end to end, row numbers int64.
