@@ -133,10 +133,7 @@ class EmbeddedIndex(Index):
     def _nearest(
         self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, distances, int64, both (q, m), m <= top_k, and packed codes, uint8 (q, m, ceil(k_bits / 8)).
-
-        Where fewer rows exist, the last distances are -1.
-        """
+        """Ids, distances and packed codes, (q, m), m <= top_k; where fewer rows exist, the last distances are -1."""
         with self._lock, self._store.errors():
             self._refresh()
             segments = self._segments(where)
