@@ -188,11 +188,15 @@ def evaluate_export(
         )
         for direction, (query, database) in DIRECTIONS.items()
     }
-    chance = chance_level(export.query_labels, export.database_labels)
+    labels = export.query_labels, export.database_labels
+    counted = {"no_relevant": no_relevant, "min_shared": min_shared, "relevance": relevance}
+    chance = chance_level(*labels, **counted)
+    without = metrics["image->text"].without_relevant
+    best = 1 - without / len(export.query_labels) if no_relevant == "zero" else 1.0
     directions = {}
     for direction, values in metrics.items():
         means = values.mean()
-        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], chance)}
+        directions[direction] = {**means, "normalized_score": normalized_score(means["mAP"], chance, best)}
     record = {
         "file": str(export.path),
         "k_bits": export.k_bits,
@@ -203,6 +207,7 @@ def evaluate_export(
         "no_relevant": no_relevant,
         "min_shared": min_shared,
         "floor": chance,
+        f"floor@{top_k}": chance_level(*labels, top_k=top_k, normalizer=normalizer, **counted),
         "warnings": [
             f"{direction}: {line}"
             for direction, means in directions.items()

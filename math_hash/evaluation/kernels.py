@@ -20,6 +20,7 @@ INDEX, OPTIMISTIC, PESSIMISTIC, EXPECTED = range(4)
 LINEAGE, HITS, MIN = range(3)
 
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_VANISHING = 1e-20
 
 
 @compiled
@@ -264,10 +265,25 @@ def _expected_hits(
 
 @compiled
 def _first_relevant(n: int, r: int, t: int, N: int, C: int) -> float:  # pragma: no cover - compiled
-    """Expected sum of precisions at the first t of a tie's r relevant rows."""
+    """Expected sum of precisions at the first t of a tie's r relevant rows.
+
+    The position of the i-th one has a negative hypergeometric distribution. Its terms are summed from its mean outwards,
+    each from the one before, until they vanish.
+    """
     total = 0.0
     for i in range(1, t + 1):
-        for j in range(i, n - r + i + 1):  # the i-th relevant row stands at position j
-            log_chance = _log_choose(j - 1, i - 1) + _log_choose(n - j, r - i) - _log_choose(n, r)
-            total += math.exp(log_chance) * (C + i) / (N + j)
+        first, last = i * (n + 1) // (r + 1), n - r + i
+        at_mean = math.exp(_log_choose(first - 1, i - 1) + _log_choose(n - first, r - i) - _log_choose(n, r))
+        chance = at_mean
+        for j in range(first, last + 1):
+            total += chance * (C + i) / (N + j)
+            if chance < _VANISHING or j == last:
+                break
+            chance *= j * (last - j) / ((j - i + 1) * (n - j))
+        chance = at_mean
+        for j in range(first - 1, i - 1, -1):
+            chance *= (j - i + 1) * (n - j) / (j * (last - j))
+            total += chance * (C + i) / (N + j)
+            if chance < _VANISHING:
+                break
     return total

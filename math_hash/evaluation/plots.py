@@ -56,17 +56,13 @@ def _curves(evaluations: list[Evaluation], x: str, y: str, x_label: str, y_label
             means = evaluation.record["directions"][direction]
             axis.plot(means[x], means[y], marker=".", label=_label(evaluation))
         if "precision" in y:
-            axis.axhline(_relevant_share(evaluations[0], direction), color="grey", linestyle=":", label="chance level")
+            share = means["radius_precision"][-1]  # of relevant rows in the whole database
+            axis.axhline(share, color="grey", linestyle=":", label="chance level")
         axis.set(title=direction, xlabel=x_label, xscale="log" if log else "linear")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(y_label)
     axes[1].legend(frameon=False, fontsize=8)
     return figure
-
-
-def _relevant_share(evaluation: Evaluation, direction: str) -> float:
-    metrics = evaluation.metrics[direction]
-    return float((metrics.relevant / metrics.rows_within[:, -1]).mean())
 
 
 def _against_bits(evaluations: list[Evaluation]) -> Figure:

@@ -21,6 +21,8 @@ class RankingMetrics:
         first N rows; NDCG has gains 2^g - 1 and discounts log2(1 + rank) (Jarvelin and Kekalainen 2002).
     rows_within, relevant_within (q, k + 1): rows and relevant rows within Hamming radius 0 ... k.
     relevant (q,): relevant rows in the whole database.
+
+    A query that `no_relevant="skip"` leaves out is NaN in every metric, those within a radius included.
     """
 
     top_k: int
@@ -44,17 +46,22 @@ class RankingMetrics:
     @property
     def radius_precision(self) -> np.ndarray:
         """Precision within each radius, (q, k + 1); 0 where nothing lies within it."""
-        return _ratio(self.relevant_within, self.rows_within)
+        return self._ratio(self.relevant_within, self.rows_within)
 
     @property
     def radius_recall(self) -> np.ndarray:
         """Recall within each radius, (q, k + 1); 0 for a query without relevant rows."""
-        return _ratio(self.relevant_within, self.relevant[:, None])
+        return self._ratio(self.relevant_within, self.relevant[:, None])
 
     @property
     def radius_f1(self) -> np.ndarray:
         """Harmonic mean of precision and recall within each radius, (q, k + 1)."""
-        return _ratio(2.0 * self.relevant_within, self.rows_within + self.relevant[:, None])
+        return self._ratio(2.0 * self.relevant_within, self.rows_within + self.relevant[:, None])
+
+    def _ratio(self, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """part / whole, (q, k + 1): 0 where whole is 0, NaN for a query that is left out."""
+        ratio = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+        return np.where(np.isnan(self.average_precision)[:, None], np.nan, ratio)
 
     def mean(self) -> dict[str, Any]:
         """Means over the queries, as plain numbers and lists: what `results.json` holds.
@@ -146,7 +153,3 @@ def _from_columns(columns: list[np.ndarray], top: int, cuts: np.ndarray, no_rele
         relevant_within=within[:, 1],
         relevant=relevant,
     )
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)

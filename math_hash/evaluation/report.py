@@ -9,8 +9,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from math_hash.evaluation.exports import CROSS_MODAL, DIRECTIONS, Evaluation
 from math_hash.evaluation.plots import figures, png
 from math_hash.evaluation.significance import mean_and_deviation, paired_bootstrap
@@ -57,7 +55,7 @@ def differences(evaluations: list[Evaluation], *, samples: int = 10_000, seed: i
         if first.record["label_sha256"] != other.record["label_sha256"]:
             continue
         for direction in CROSS_MODAL:
-            values = [np.nan_to_num(item.metrics[direction].average_precision) for item in (first, other)]
+            values = [item.metrics[direction].average_precision for item in (first, other)]
             difference = paired_bootstrap(values[0], values[1], samples, seed)
             records.append(
                 {
@@ -182,7 +180,9 @@ def _facts(record: dict[str, Any]) -> list[list[str]]:
     names = ("protocol", "split_seed", "queries", "database", "training_rows_in_database", "selected_on")
     facts = [(name, record[name]) for name in names]
     facts += [("ties", record["ties"]), ("normalizer of mAP@k", record["normalizer"]), ("top_k", record["top_k"])]
-    facts += [("queries without relevant rows", record["directions"]["image->text"]["queries_without_relevant_rows"])]
+    facts += [("labels that relevant rows share", record["min_shared"])]
+    without = record["directions"]["image->text"]["queries_without_relevant_rows"]
+    facts += [("queries without relevant rows", f"{without} ({record['no_relevant']})")]
     facts += [("SHA-256 of the labels", record["label_sha256"])]
     return [[name, str(value)] for name, value in facts]
 

@@ -21,7 +21,8 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, samples: int = 10_00
     """Compare two models on the same queries by resampling queries (Efron and Tibshirani 1993, chapters 13 and 16).
 
     Args:
-        first, second: float (q,), one value per query, such as average precision; queries in the same order.
+        first, second: float (q,), one value per query, such as average precision; queries in the same order. A query
+            that is NaN in either, as `no_relevant="skip"` marks it, is left out of both.
         samples: number of bootstrap samples.
         seed: of the resampling.
 
@@ -30,7 +31,7 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, samples: int = 10_00
         2 / (samples + 1).
 
     Raises:
-        InputError: the arrays differ in length or are empty.
+        InputError: the arrays differ in length, or no query is left.
 
     Example:
         >>> import numpy as np
@@ -39,11 +40,14 @@ def paired_bootstrap(first: np.ndarray, second: np.ndarray, samples: int = 10_00
         (0.25, 0.25, True)
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
+    if first.shape != second.shape or first.ndim != 1:
         raise InputError(
             f"first, second: shapes {first.shape} and {second.shape}; expected one value per query in both"
         )
     differences = second - first
+    differences = differences[~np.isnan(differences)]
+    if len(differences) == 0:
+        raise InputError(f"first, second: of {len(first)} queries none has a value in both; nothing can be compared")
     rng = np.random.default_rng(seed)
     means = np.empty(samples)
     block = max(1, 10_000_000 // len(differences))

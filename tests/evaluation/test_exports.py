@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import scipy.io
 
 from math_hash import InputError, mat
 from math_hash.cli import main
+from math_hash.evaluation import report
 from math_hash.evaluation.exports import evaluate_export, read_export, require_comparable, write_export
 
 
@@ -171,3 +173,52 @@ def test_the_record_holds_the_options_that_determine_the_numbers(tmp_path):
     assert record["directions"]["text->text"]["at"] == [3, 9]
     with pytest.raises(InputError, match=r"min_shared \(2 and 1\)"):
         require_comparable([record, evaluate_export(export).record])
+
+
+@pytest.fixture(scope="module")
+def random_export(tmp_path_factory):
+    """Random codes. Queries with one label have no row that shares two."""
+    path = tmp_path_factory.mktemp("random") / "R-own-64.mat"
+    return read_export(released_export(path, k_bits=64, noise=1e9, rows=(400, 900)))
+
+
+@pytest.mark.parametrize("min_shared", [1, 2, 3])
+@pytest.mark.parametrize("no_relevant", ["zero", "skip"])
+@pytest.mark.parametrize("normalizer", ["lineage", "hits", "min"])
+def test_random_codes_score_the_chance_level_under_every_rule(random_export, min_shared, no_relevant, normalizer):
+    rules = {"min_shared": min_shared, "no_relevant": no_relevant, "normalizer": normalizer, "top_k": 20}
+    evaluation = evaluate_export(random_export, **rules)
+    record = evaluation.record
+    for direction, means in record["directions"].items():
+        metrics = evaluation.metrics[direction]
+        for name, values, chance in (
+            ("mAP", metrics.average_precision, record["floor"]),
+            ("mAP@20", metrics.average_precision_at_k, record["floor@20"]),
+        ):
+            error = np.nanstd(values) / np.isfinite(values).sum() ** 0.5
+            assert means[name] == pytest.approx(chance, abs=4 * error), (direction, name)
+        assert abs(means["normalized_score"]) < 0.05
+        whole = 1 if no_relevant == "skip" else (metrics.relevant > 0).mean()
+        assert means["radius_recall"][-1] == pytest.approx(whole)
+        assert (means["queries_without_relevant_rows"] > 0) == (min_shared > 1)
+
+
+def test_a_perfect_ranking_has_the_normalized_score_1_under_every_rule(random_export):
+    labels = np.eye(4, dtype=np.uint8)[[0, 1, 2]]
+    codes = {key: np.array([[0b10100000], [0b01000000], [0b00010000]], np.uint8) for key in random_export.codes}
+    export = replace(random_export, k_bits=4, codes=codes, query_labels=labels[[0, 1, 2]], database_labels=labels)
+    export.query_labels[2] = [0, 0, 0, 1]  # nothing is relevant to it
+    for no_relevant, best in (("zero", 2 / 3), ("skip", 1)):
+        means = evaluate_export(export, no_relevant=no_relevant).record["directions"]["image->text"]
+        assert (means["mAP"], means["normalized_score"]) == (pytest.approx(best), pytest.approx(1))
+
+
+def test_the_bootstrap_leaves_out_skipped_queries(random_export):
+    better = replace(random_export, codes={key: codes & 0xF0 for key, codes in random_export.codes.items()})
+    found = []
+    for no_relevant in ("zero", "skip"):
+        both = [evaluate_export(export, min_shared=2, no_relevant=no_relevant) for export in (random_export, better)]
+        values = [item.metrics["image->text"].average_precision for item in both]
+        found.append(report.differences(both, samples=100)[0]["difference"])
+        assert found[-1] == pytest.approx(np.nanmean(values[1] - values[0]))
+    assert abs(found[1]) > 1.2 * abs(found[0])  # skipped queries do not dilute it

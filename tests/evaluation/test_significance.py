@@ -18,6 +18,10 @@ def test_bootstrap_tells_a_difference_from_chance():
     assert same.p_value > 0.05
     assert paired_bootstrap(base, base).p_value == 1
     assert paired_bootstrap(base, base[::-1]) == paired_bootstrap(base, base[::-1])
+    skipped = np.where(base < 0.2, np.nan, base)
+    assert paired_bootstrap(skipped, base + 0.02) == paired_bootstrap(base[base >= 0.2], base[base >= 0.2] + 0.02)
+    with pytest.raises(InputError, match="of 500 queries none has a value in both"):
+        paired_bootstrap(skipped * np.nan, base)
     with pytest.raises(InputError, match="one value per query in both"):
         paired_bootstrap(base, base[:-1])
     # under no difference, small p-values are as rare as they should be
