@@ -6,6 +6,7 @@ from math_hash.evaluation.chance_level import chance_level, chance_level_warning
 from math_hash.evaluation.cosine_mean_average_precision import cosine_mean_average_precision
 from math_hash.evaluation.mean_average_precision import mean_average_precision
 from math_hash.evaluation.ndcg import ndcg
+from math_hash.evaluation.own_pair_recall import own_pair_recall
 from math_hash.evaluation.precision_at import precision_at
 from math_hash.evaluation.radius_curves import RadiusCurves, radius_curves
 from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
@@ -26,6 +27,7 @@ __all__ = [
     "mean_average_precision",
     "ndcg",
     "normalized_score",
+    "own_pair_recall",
     "paired_bootstrap",
     "precision_at",
     "radius_curves",

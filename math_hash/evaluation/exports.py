@@ -15,6 +15,7 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.evaluation.chance_level import chance_level, chance_level_warning, normalized_score
 from math_hash.evaluation.inputs import Relevance
+from math_hash.evaluation.own_pair_recall import own_pair_recalls
 from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
 from math_hash.evaluation.rules import CUTS
 from math_hash.files import read_json
@@ -168,6 +169,8 @@ def evaluate_export(
 ) -> Evaluation:
     """Compute every metric in every direction; the options are those of `ranking_metrics`.
 
+    Own-pair recall is that of the queries' images and texts among themselves, which need to be pairs, row by row.
+
     Raises:
         InputError: as `ranking_metrics`.
     """
@@ -214,6 +217,9 @@ def evaluate_export(
             if (line := chance_level_warning(means["mAP"], chance))
         ],
         "directions": directions,
+        "own_pair_recall": own_pair_recalls(
+            export.codes["q_img"], export.codes["q_txt"], k_bits=export.k_bits, ties=ties
+        ),
     }
     return Evaluation(export, metrics, record)
 

@@ -267,7 +267,7 @@ def _expected_hits(
 def _first_relevant(n: int, r: int, t: int, N: int, C: int) -> float:  # pragma: no cover - compiled
     """Expected sum of precisions at the first t of a tie's r relevant rows.
 
-    The position of the i-th one has a negative hypergeometric distribution. Its terms are summed from its mean outwards,
+    The position of the i-th one has a negative hypergeometric distribution, whose terms are summed from its mean on,
     each from the one before, until they vanish.
     """
     total = 0.0

@@ -10,24 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from math_hash.evaluation.exports import CROSS_MODAL, DIRECTIONS, Evaluation
+from math_hash.evaluation.own_pair_recall import mean_recall_at_10
 from math_hash.evaluation.plots import figures, png
 from math_hash.evaluation.significance import mean_and_deviation, paired_bootstrap
 from math_hash.files import write_bytes, write_text
 
 
 def table(evaluations: list[Evaluation]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mAP in four directions, chance level and normalized scores, one row per export.
+    """Header and rows: mAP in four directions, chance level, normalized scores and own-pair recall, a row per export.
 
     Exports of one method, dataset and length count as seeds of one model: a row of their means and deviations follows
     all others.
     """
-    header = ["model", "bits", *DIRECTIONS, "chance level", "normalized i->t", "normalized t->i"]
+    header = ["model", "bits", *DIRECTIONS, "chance level", "normalized i->t", "normalized t->i", "own-pair R@10"]
     rows: list[list[str]] = []
     seeds: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for evaluation in evaluations:
         record = evaluation.record
         values = [record["directions"][direction]["mAP"] for direction in DIRECTIONS]
         values += [record["floor"], *(record["directions"][direction]["normalized_score"] for direction in CROSS_MODAL)]
+        values.append(mean_recall_at_10(record["own_pair_recall"]))
         rows.append([evaluation.export.name, str(record["k_bits"]), *(f"{value:.4f}" for value in values)])
         seeds[evaluation.export.name, record["k_bits"]].append(values)
     for (name, bits), runs in seeds.items():

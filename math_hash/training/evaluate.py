@@ -17,6 +17,7 @@ from math_hash.data.pairs import to_device
 from math_hash.encoders.encoder import Encoder
 from math_hash.evaluation import chance_level, mean_average_precision
 from math_hash.evaluation.exports import DIRECTIONS, write_export
+from math_hash.evaluation.own_pair_recall import own_pair_recalls
 from math_hash.hamming.codes import binarize, pack
 from math_hash.models.model import HashModel
 from math_hash.training.distributed import gather_rows, share_of
@@ -145,7 +146,7 @@ def evaluate(
     Returns:
         The codes, and a dictionary: `mAP` over the whole database, `mAP_without_training_rows` over the rows that were
         not used in training (None if there are none, or only such rows), `floor` and `floor_without_training_rows`, the
-        chance level of each, the sizes, and `seconds`.
+        chance level of each, `own_pair_recall` of the queries among themselves, the sizes, and `seconds`.
     """
     start = time.perf_counter()
     rows = np.union1d(split.query, split.database)
@@ -162,6 +163,9 @@ def evaluate(
         if len(unseen)
         else None,
         "floor_without_training_rows": chance_level(labels[split.query], labels[unseen]) if len(unseen) else None,
+        "own_pair_recall": own_pair_recalls(
+            *(pack(codes.of(modality, split.query)) for modality in ("image", "text")), k_bits=model.k_bits, ties=ties
+        ),
         "queries": len(split.query),
         "database": len(split.database),
         "database_without_training_rows": len(unseen),

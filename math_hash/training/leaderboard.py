@@ -17,6 +17,7 @@ from math_hash.config import Config
 from math_hash.data import POOLED
 from math_hash.evaluation import average_precision, cosine_mean_average_precision, normalized_score, paired_bootstrap
 from math_hash.evaluation.exports import DIRECTIONS, read_export
+from math_hash.evaluation.own_pair_recall import mean_recall_at_10
 from math_hash.files import atomic_writer, read_json, write_text
 from math_hash.training.evaluate import pooled_vectors
 from math_hash.training.published import provenance_page, published_page
@@ -128,7 +129,9 @@ def _page(finished: dict[tuple[int, str], list[Cell]], config: Config, reference
     setting = (
         f"Protocol `{first['protocol']}`: {counts}, which are in the database. Encoder: {_encoder(config)}. "
         f"{config.epochs} epochs, batches of {config.batch_size}, precision {config.precision}; the epoch is chosen on "
-        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds. The score is "
+        f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds. Own-pair R@10: "
+        "the share of queries whose own partner is among the first ten of the queries' partners, the mean of both "
+        "cross-modal directions. The score is "
         "the mean of both cross-modal directions on a scale from the chance level (0) to a perfect ranking (1). "
         f"Against {REFERENCE}: the difference in mAP, a mean over both cross-modal directions and all seeds, and "
         "its 95 % interval by a paired bootstrap over queries. The column lr has the learning rate that gave the best "
@@ -150,12 +153,13 @@ def _table(finished: dict[str, list[Cell]], k_bits: int, reference: dict[str, fl
         "",
         f"## {k_bits} bits",
         "",
-        f"| method | {' | '.join(DIRECTIONS)} | score | against {REFERENCE} | runs | lr | head |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| method | {' | '.join(DIRECTIONS)} | own-pair R@10 | score | against {REFERENCE} | runs | lr | head |",
+        "|" + " --- |" * (len(DIRECTIONS) + 7),
     ]
     results = {method: [cell.results() for cell in cells] for method, cells in finished.items()}
     for method, runs in sorted(results.items(), key=lambda row: -_score(row[1])):
         values = [_mean_and_deviation([run["mAP"].get(name) for run in runs]) for name in DIRECTIONS]
+        values.append(_mean_and_deviation([_own_pair_recall(run) for run in runs]))
         rate = finished[method][0].lr
         lines.append(
             f"| {method} | {' | '.join(values)} | {_score(runs):.3f} | {_difference(finished, method)} | {len(runs)} "
@@ -163,8 +167,13 @@ def _table(finished: dict[str, list[Cell]], k_bits: int, reference: dict[str, fl
         )
     floats = " | ".join(f"{reference[name]:.4f}" for name in DIRECTIONS)
     floor = f"{next(iter(results.values()))[0]['floor']:.4f}"
-    rest = " |" * 6
+    rest = " |" * 7
     return [*lines, f"| float cosine | {floats}{rest}", f"| chance level | {' | '.join([floor] * 4)}{rest}"]
+
+
+def _own_pair_recall(run: dict[str, Any]) -> float | None:
+    """Own-pair recall@10, the mean of both directions; None where an earlier version evaluated the run."""
+    return mean_recall_at_10(run["own_pair_recall"]) if "own_pair_recall" in run else None
 
 
 def _difference(finished: dict[str, list[Cell]], method: str) -> str:

@@ -106,4 +106,13 @@ def _table(results: dict[str, Any]) -> str:
             results["floor_without_training_rows"],
             results["database_without_training_rows"],
         )
+        + _own_pair_lines(results["own_pair_recall"])
+    )
+
+
+def _own_pair_lines(recalls: dict[str, dict[str, float]]) -> str:
+    """Recall of the queries' own partners, one line per direction."""
+    return "".join(
+        f"own pair, {direction}: " + ", ".join(f"{name} {value:.4f}" for name, value in recall.items()) + "\n"
+        for direction, recall in recalls.items()
     )

@@ -93,7 +93,7 @@ def test_benchmark_writes_a_table_and_continues_where_it_stopped(tiny_flags, tmp
     page = (tmp_path / "docs/leaderboard.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| DCMH |")]
     assert len(rows) == 2
-    assert rows[0].count("±") == 4
+    assert rows[0].count("±") == 5
     assert (
         re.search(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\] \| 2 \| 0\.0005 \|", rows[0])
         or "| 2 | 0.001 |" in rows[0]
