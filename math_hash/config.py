@@ -82,6 +82,7 @@ class Config:
         500, "rows cut from the training rows for choosing the epoch, with --select-on val", minimum=0
     )
     split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
+    unseen_labels: int = option(0, "labels, drawn with --split-seed, never trained on and evaluated alone", minimum=0)
     draw_captions: bool = option(False, "in each epoch, train on one of an image's captions, drawn at random")
     max_words: int = option(32, "maximum tokens per text, start and end markers included", minimum=2)
     resolution: int = option(224, "side of the square that the encoder sees, in pixels", minimum=1)

@@ -35,8 +35,8 @@ _CODES, _LABELS = ("q_img", "q_txt", "r_img", "r_txt"), ("q_l", "r_l")
 _KEYS = _CODES + _LABELS
 # what two results must have in common to be compared
 _SAME = (
-    "protocol", "split_seed", "queries", "database", "training_rows_in_database", "selected_on", "ties", "normalizer",
-    "top_k", "no_relevant", "min_shared", "label_sha256",
+    "protocol", "unseen_labels", "split_seed", "queries", "database", "training_rows_in_database", "selected_on",
+    "ties", "normalizer", "top_k", "no_relevant", "min_shared", "label_sha256",
 )  # fmt: skip
 
 
@@ -136,6 +136,7 @@ def _origin(path: Path, protocol: str | None, query_labels: np.ndarray, database
     return {
         "method": known.get("method", named[1] if named else path.stem),
         "protocol": protocol or known.get("protocol") or protocol_of(*sizes),
+        "unseen_labels": known.get("unseen_labels", []),
         "split_seed": known.get("split_seed"),
         "queries": sizes[0],
         "database": sizes[1],

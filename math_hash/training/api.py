@@ -52,8 +52,8 @@ def train(config: Config | None = None, /, **options: Unpack[Keywords]) -> Run:
     if config.method != wanted and accelerator.is_main_process:
         print(f"note: {config.dataset} has no labels, which {wanted} needs; training {config.method} instead")
     if not config.batch_size and not config.resume:
-        config = replace(config, batch_size=largest_batch_size(config, accelerator, data))
-    run = loop.train(config, accelerator, data)
+        config = replace(config, batch_size=largest_batch_size(config, accelerator, data.for_training))
+    run = loop.train(config, accelerator, data.for_training)
     selection = {"selected_on": config.select_on, "selected_epoch": run.best_epoch}
     write_results(replace(config, pretrained=str(run.path)), accelerator, data, run.path, selection)
     if accelerator.is_main_process and (history := run.read_metrics()):
@@ -85,12 +85,24 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
     run = Run(same_on_all_processes(new_folder_name(config)))
     earlier = Path(config.pretrained) / RESULTS
     selection: dict[str, Any] = {"selected_on": "unknown", "selected_epoch": None}
+    recorded: dict[str, Any] = {}
     if earlier.is_file():
         recorded = read_json(earlier)
         selection = {name: recorded.get(name) for name in selection}
+    _require_unseen(config, data, recorded)
     write_results(config, accelerator, data, run.path, selection)
     accelerator.wait_for_everyone()
     return run
+
+
+def _require_unseen(config: Config, data: Data, recorded: Mapping[str, Any]) -> None:
+    """Check, before labels are called unseen, that the model's results say that it was trained without them."""
+    names = data.unseen_names
+    if names and recorded.get("unseen_labels") != names:
+        raise InputError(
+            f"--unseen-labels {config.unseen_labels}: {config.pretrained} is not known to have been trained without "
+            f"{', '.join(names)}; train a run with --unseen-labels, and evaluate it with the same dataset and split"
+        )
 
 
 def configured(given: Mapping[str, Any]) -> Config:

@@ -139,9 +139,13 @@ def evaluate(
     num_workers: int,
     ties: str = "index",
     directions: tuple[str, ...] = tuple(DIRECTIONS),
+    unseen: tuple[int, ...] = (),
     progress: bool = False,
 ) -> tuple[RowCodes, dict[str, Any]]:
     """Encode queries and database and measure mAP in each direction.
+
+    Args:
+        unseen: columns of labels that were never trained on; for these, the results of `unseen_results` are added.
 
     Returns:
         The codes, and a dictionary: `mAP` over the whole database, `mAP_without_training_rows` over the rows that were
@@ -153,31 +157,57 @@ def evaluate(
     codes = encode_rows(
         model, dataset, rows, accelerator, batch_size=batch_size, num_workers=num_workers, progress=progress
     )
-    seen = np.isin(split.database, np.concatenate([split.train, split.val]))
-    unseen = split.database[~seen] if seen.any() else split.database[:0]
+    trained = np.isin(split.database, np.concatenate([split.train, split.val]))
+    others = split.database[~trained] if trained.any() else split.database[:0]
     labels = dataset.folder.labels
     results = {
         "mAP": mean_average_precisions(codes, labels, split.query, split.database, directions, ties),
         "floor": chance_level(labels[split.query], labels[split.database]),
-        "mAP_without_training_rows": mean_average_precisions(codes, labels, split.query, unseen, directions, ties)
-        if len(unseen)
+        "mAP_without_training_rows": mean_average_precisions(codes, labels, split.query, others, directions, ties)
+        if len(others)
         else None,
-        "floor_without_training_rows": chance_level(labels[split.query], labels[unseen]) if len(unseen) else None,
+        "floor_without_training_rows": chance_level(labels[split.query], labels[others]) if len(others) else None,
         "own_pair_recall": own_pair_recalls(
             *(pack(codes.of(modality, split.query)) for modality in ("image", "text")), k_bits=model.k_bits, ties=ties
         ),
         "queries": len(split.query),
         "database": len(split.database),
-        "database_without_training_rows": len(unseen),
+        "database_without_training_rows": len(others),
         "training_rows": len(split.train),
         "validation_rows": len(split.val),
-        "training_rows_in_database": bool(seen.any()),
+        "training_rows_in_database": bool(trained.any()),
         "ties": ties,
         "normalizer": "lineage",
         "top_k": None,
+        **(unseen_results(codes, labels, split, unseen, directions, ties) if unseen else {}),
         "seconds": round(time.perf_counter() - start, 2),
     }
     return codes, results
+
+
+def unseen_results(
+    codes: RowCodes,
+    labels: np.ndarray,
+    split: Split,
+    unseen: tuple[int, ...],
+    directions: tuple[str, ...],
+    ties: str,
+) -> dict[str, Any]:
+    """mAP on labels that were never trained on (Sablayrolles et al. 2017: a disjoint set of classes).
+
+    Queries and database are their rows with at least one of these labels; rows are relevant where they share one.
+
+    Returns:
+        `mAP_unseen` in each direction, its chance level `floor_unseen`, and the sizes.
+    """
+    labels = labels[:, unseen]
+    query, database = (rows[labels[rows].any(axis=1)] for rows in (split.query, split.database))
+    return {
+        "mAP_unseen": mean_average_precisions(codes, labels, query, database, directions, ties),
+        "floor_unseen": chance_level(labels[query], labels[database]),
+        "queries_unseen": len(query),
+        "database_unseen": len(database),
+    }
 
 
 def export_codes(path: Path, codes: RowCodes, labels: np.ndarray, split: Split) -> None:

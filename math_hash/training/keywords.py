@@ -32,6 +32,7 @@ class Keywords(TypedDict, total=False):
     train_num: int
     val_num: int
     split_seed: int
+    unseen_labels: int
     draw_captions: bool
     max_words: int
     resolution: int

@@ -188,6 +188,8 @@ def _describe(log: Log, config: Config, data: Data, model: HashModel, run: Run, 
     log.line("run folder %s%s", run.path, f", resumed after epoch {done}" if done else "")
     if data.pairs_only:
         log.line("no row has a label: %s learns from pairs alone; only a query's own pair is relevant", config.method)
+    if config.unseen_labels:
+        log.line("%d labels are never trained on; no training row has one", config.unseen_labels)
     if data.unusable:
         missing = "text" if data.pairs_only else "label"
         log.line("%d rows have no %s and are left out of the split", data.unusable, missing)

@@ -44,6 +44,7 @@ def write_results(
         num_workers=config.num_workers,
         ties=config.ties,
         directions=data.directions,
+        unseen=data.unseen,
         progress=shows_progress(accelerator),
     )
     results = {
@@ -58,6 +59,7 @@ def write_results(
         "label_file_sha256": sha256(data.folder.path / config.label_file),
         "relevance": "own pair" if data.pairs_only else "shared label",
         "rejected_pictures": len(data.rejected),
+        "unseen_labels": data.unseen_names,
         **measured,
     }
     if accelerator.is_main_process:
@@ -105,6 +107,12 @@ def _table(results: dict[str, Any]) -> str:
             results["mAP_without_training_rows"],
             results["floor_without_training_rows"],
             results["database_without_training_rows"],
+        )
+        + row(
+            "rows of unseen labels",
+            results.get("mAP_unseen"),
+            results.get("floor_unseen"),
+            results.get("database_unseen", 0),
         )
         + _own_pair_lines(results["own_pair_recall"])
     )

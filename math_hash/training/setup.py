@@ -34,7 +34,8 @@ class Data:
     rejected: pictures, row -> reason. unusable: number of rows without a label. pairs_only: no row has a label, so only
     a query's own pair is relevant to it; `folder.labels` then has one column per query or validation row, the split's
     database is its queries, and `unusable` counts rows without a text. is_cached: `features` come from the model's own,
-    frozen encoder. image_cache: the cache of resized pictures, or None.
+    frozen encoder. image_cache: the cache of resized pictures, or None. unseen: columns of the labels that are never
+    trained on; no training or validation row has one.
     """
 
     folder: DatasetFolder
@@ -45,11 +46,27 @@ class Data:
     pairs_only: bool
     is_cached: bool = False
     image_cache: Any = None
+    unseen: tuple[int, ...] = ()
+
+    @property
+    def for_training(self) -> "Data":
+        """What training is given: the same rows, without the columns of unseen labels."""
+        if not self.unseen:
+            return self
+        names = np.delete(self.folder.label_names, self.unseen).tolist()
+        labels = np.delete(self.folder.labels, self.unseen, axis=1)
+        folder = replace(self.folder, labels=labels, manifest={**self.folder.manifest, "label_names": names})
+        return replace(self, folder=folder, unseen=())
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The directions that can be measured: with pairs only, not image->image and text->text."""
         return tuple(name for name, (a, b) in DIRECTIONS.items() if a != b or not self.pairs_only)
+
+    @property
+    def unseen_names(self) -> list[str]:
+        """Names of the labels that are never trained on."""
+        return [self.folder.label_names[column] for column in self.unseen]
 
     def pairs(self, model: HashModel) -> Pairs:
         """The rows as input for a model; see `pairs_for`."""
@@ -99,11 +116,13 @@ def open_data(config: Config, progress: bool = False) -> Data:
         raise InputError(
             f"{folder.path}: no rows are left for queries or for training; they need labels, or at least texts"
         )
+    unseen = _unseen_labels(config, folder)
+    split = _without_unseen(config, folder, split, unseen)
     if pairs_only:
         folder, split = _pairs_as_labels(folder, split)
-    unusable = int((~usable).sum())
+    data = Data(folder, split, None, {}, int((~usable).sum()), pairs_only, unseen=unseen)
     if config.features:
-        return Data(folder, split, FeatureFolder(config.features, len(folder)), {}, unusable, pairs_only)
+        return replace(data, features=FeatureFolder(config.features, len(folder)))
     skip = config.on_bad_image == "skip"
     paths = (folder.image_path(row) for row in range(len(folder)))
     rejected = inspect_images(paths, max(config.num_workers, 2), decode=skip, progress=progress and skip).bad
@@ -111,7 +130,37 @@ def open_data(config: Config, progress: bool = False) -> Data:
         row, reason = next(iter(rejected.items()))
         more = f" ({len(rejected)} pictures are missing or empty)" if len(rejected) > 1 else ""
         raise InputError(f"{folder.path}, row {row}: {reason}{more}; check --image-root, or use --on-bad-image skip")
-    return Data(folder, split.without(np.fromiter(rejected, int)), None, rejected, unusable, pairs_only)
+    return replace(data, split=split.without(np.fromiter(rejected, int)), rejected=rejected)
+
+
+def _unseen_labels(config: Config, folder: DatasetFolder) -> tuple[int, ...]:
+    """The columns of the labels that are never trained on, for `--unseen-labels`."""
+    wanted, labels = config.unseen_labels, folder.labels.shape[1]
+    if wanted and not 2 <= wanted < labels:
+        raise InputError(
+            f"--unseen-labels {wanted}: {folder.path} has {labels} labels; expected at least 2 and less than all "
+            "(all rows that carry the only unseen label would be relevant to each other)"
+        )
+    return tuple(sorted(np.random.RandomState(config.split_seed).permutation(labels)[:wanted].tolist()))
+
+
+def _without_unseen(config: Config, folder: DatasetFolder, split: Split, unseen: tuple[int, ...]) -> Split:
+    """The split without training and validation rows that have an unseen label."""
+    if not unseen:
+        return split
+    carries = folder.labels[:, unseen].any(axis=1)
+    split = replace(split, train=split.train[~carries[split.train]], val=split.val[~carries[split.val]])
+    left = {
+        "training rows": len(split.train),
+        "queries with one": carries[split.query].sum(),
+        "database rows with one": carries[split.database].sum(),
+    }
+    if config.held_out:
+        left["validation rows"] = len(split.val)
+    if not all(left.values()):
+        listing = ", ".join(f"{count} {name}" for name, count in left.items())
+        raise InputError(f"--unseen-labels {config.unseen_labels}: leaves {listing}; expected some of each")
+    return split
 
 
 def _pairs_as_labels(folder: DatasetFolder, split: Split) -> tuple[DatasetFolder, Split]:
