@@ -1,7 +1,7 @@
 """The options of a run as command-line flags."""
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from functools import partial
 from typing import Any, get_origin
@@ -37,44 +37,55 @@ _HEAD_FLAGS = {
 }
 
 
-def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Add `--config`, `--set` and a flag for each field of `Config` that is not in `without` to `parser`."""
+def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = (), hidden: Collection[str] = ()) -> None:
+    """Add `--config`, `--set` and a flag for each field of `Config` to `parser`.
+
+    Args:
+        without: fields that get no flag.
+        hidden: fields whose flags are read, so that the command can refuse them, but not shown by --help.
+    """
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
     for item in fields(Config):
         if item.name not in without and item.name != "method_options":
-            _add_flag(parser, item)
+            action = _add_flag(parser, item)
+            action.help = argparse.SUPPRESS if item.name in hidden else action.help
     if "method_options" in without:
         return
-    group = parser.add_argument_group(
-        "options of the method", "--set changes any option of any method; the other flags are options of MATH's heads."
-    )
-    group.add_argument(
-        "--set", nargs="+", action="extend", metavar="NAME=VALUE", help="options such as margin=0.2 (docs/methods.md)"
-    )
+    about = "--set changes any option of any method; the other flags are options of MATH's heads."
+    shown = "method_options" not in hidden
+    for action in _add_method_flags(parser.add_argument_group("options of the method", about) if shown else parser):
+        action.help = action.help if shown else argparse.SUPPRESS
+
+
+def _add_method_flags(group: argparse._ActionsContainer) -> Iterator[argparse.Action]:
+    """Add `--set` and the flags of MATH's heads to a parser or a group of it."""
+    help = "options such as margin=0.2 (docs/methods.md)"
+    yield group.add_argument("--set", nargs="+", action="extend", metavar="NAME=VALUE", help=help)
     for name in RELEASE_OPTIONS:
         head = _HEAD_FLAGS[name]
         flag = f"--{name.replace('_', '-')}"
         if head.kind is bool:
-            group.add_argument(flag, dest=name, default=None, action=argparse.BooleanOptionalAction, help=head.help)
+            action = argparse.BooleanOptionalAction
+            yield group.add_argument(flag, dest=name, default=None, action=action, help=head.help)
         else:
-            group.add_argument(flag, dest=name, default=None, type=head.kind, choices=head.choices, help=head.help)
+            choices = head.choices
+            yield group.add_argument(flag, dest=name, default=None, type=head.kind, choices=choices, help=head.help)
 
 
-def _add_flag(parser: argparse.ArgumentParser, item: Field) -> None:
+def _add_flag(parser: argparse.ArgumentParser, item: Field) -> argparse.Action:
     default = "" if item.default in ("", None) or item.type is bool else f" (default: {item.default})"
     if get_origin(item.type) is list:
         default = f" (default: {' '.join(item.default_factory())})" if callable(item.default_factory) else ""
     arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
     if item.type is bool:
         action = "store_true" if item.default is False else argparse.BooleanOptionalAction
-        parser.add_argument(flag_of(item), action=action, **arguments)
-    elif get_origin(item.type) is list:
-        parser.add_argument(flag_of(item), nargs="*", choices=item.metadata["choices"], **arguments)
-    else:
-        kind: Any = item.type if isinstance(item.type, type) else str
-        if words := item.metadata["words"]:
-            kind = partial(_number, words)
-        parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
+        return parser.add_argument(flag_of(item), action=action, **arguments)
+    if get_origin(item.type) is list:
+        return parser.add_argument(flag_of(item), nargs="*", choices=item.metadata["choices"], **arguments)
+    kind: Any = item.type if isinstance(item.type, type) else str
+    if words := item.metadata["words"]:
+        kind = partial(_number, words)
+    return parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
 
 
 def _number(words: Mapping[str, int], text: str) -> int:

@@ -193,7 +193,7 @@ def evaluate_export(
         for direction, (query, database) in DIRECTIONS.items()
     }
     labels = export.query_labels, export.database_labels
-    counted = {"no_relevant": no_relevant, "min_shared": min_shared, "relevance": relevance}
+    counted: dict[str, Any] = {"no_relevant": no_relevant, "min_shared": min_shared, "relevance": relevance}
     chance = chance_level(*labels, **counted)
     without = metrics["image->text"].without_relevant
     best = 1 - without / len(export.query_labels) if no_relevant == "zero" else 1.0

@@ -97,7 +97,7 @@ def own_pair_recalls(
         >>> own_pair_recalls(np.eye(2), np.eye(2))["image->text"]
         {'recall@1': 1.0, 'recall@5': 1.0, 'recall@10': 1.0}
     """
-    own = np.arange(len(image_codes))
+    own = np.arange(len(as_numpy(image_codes)))
     directions = {"image->text": (image_codes, text_codes), "text->image": (text_codes, image_codes)}
     return {
         direction: {f"recall@{N}": value for N, value in recall.items()}

@@ -148,7 +148,7 @@ def _without_unseen(config: Config, folder: DatasetFolder, split: Split, unseen:
     """The split without training and validation rows that have an unseen label."""
     if not unseen:
         return split
-    carries = folder.labels[:, unseen].any(axis=1)
+    carries = np.asarray(folder.labels[:, unseen].any(axis=1))
     split = replace(split, train=split.train[~carries[split.train]], val=split.val[~carries[split.val]])
     left = {
         "training rows": len(split.train),
