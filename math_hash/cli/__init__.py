@@ -12,6 +12,7 @@ from functools import cache
 
 from math_hash.cli import (
     benchmark,
+    compare,
     dataset,
     encode,
     encode_features,
@@ -25,7 +26,7 @@ from math_hash.cli import (
 from math_hash.cli.flags import add_flags, given_options
 from math_hash.errors import InputError, exit_code
 
-_COMMANDS = (train, evaluate, dataset, encode_features, benchmark, encode, index, search, serve, export)
+_COMMANDS = (train, evaluate, dataset, encode_features, benchmark, compare, encode, index, search, serve, export)
 
 
 def main_py(arguments: Sequence[str] | None = None) -> int:
