@@ -34,18 +34,18 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    lengths = [16, 32, 64, 128, 256]
-    parser.add_argument("--code-lengths", nargs="+", type=int, default=lengths, metavar="K", help="bits of learned "
-                        "codes; the longest are trained, the shorter are their most significant bits "
-                        f"(default: {' '.join(map(str, lengths))})")  # fmt: skip
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help="finished runs of one method, "
-                        "instead of training one; several, where they share a frozen encoder")  # fmt: skip
-    parser.add_argument("--align", action="store_true", help="quantize the vectors after canonical correlation "
-                        "analysis: for stored features of two encoders that share no space")  # fmt: skip
-    parser.add_argument("--unseen-labels", type=int, default=DEFAULT_UNSEEN, metavar="N", help="labels to measure that "
-                        f"nothing was trained on, for which all is trained again; 0: none (default: {DEFAULT_UNSEEN})")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for compare.md, .csv, .json, "
-                        ".png and runs/ (default: comparison)")  # fmt: skip
+    most = "bits of learned codes; the longest are trained, shorter ones are their most significant bits"
+    lengths = (16, 32, 64, 128, 256)
+    shown = f"{most} (default: {' '.join(map(str, lengths))})"
+    parser.add_argument("--code-lengths", nargs="+", type=int, default=lengths, metavar="K", help=shown)
+    instead = "finished runs of one method, instead of training one; several, where they share a frozen encoder"
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help=instead)
+    spaces = "quantize the vectors after canonical correlation analysis: for two encoders that share no space"
+    parser.add_argument("--align", action="store_true", help=spaces)
+    never = f"labels of which no row is trained on, measured in a second training; 0: none (default: {DEFAULT_UNSEEN})"
+    parser.add_argument("--unseen-labels", type=int, default=DEFAULT_UNSEEN, metavar="N", help=never)
+    written = "folder for compare.md, .csv, .json, .png and runs/ (default: comparison)"
+    parser.add_argument("--output", type=Path, default=Path("comparison"), help=written)
     add_flags(parser, without=_WITHOUT)
     parser.set_defaults(handler=run)
 

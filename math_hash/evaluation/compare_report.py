@@ -43,10 +43,8 @@ def write_comparison(record: Record, folder: Path) -> None:
     write_text(folder / "compare.json", json.dumps(record, indent=2) + "\n")
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(["name", "bytes", "form", *_measures(record), "fitted"])
-    for row in record["rows"]:
-        writer.writerow([row[name] for name in ("name", "bytes", "form")] + [row[name] for name in _measures(record)]
-                        + [row["fitted"]])  # fmt: skip
+    columns = ["name", "bytes", "form", *_measures(record), "fitted"]
+    writer.writerows([columns, *([row[name] for name in columns] for row in record["rows"])])
     write_text(folder / "compare.csv", lines.getvalue())
     write_text(folder / "compare.md", as_markdown(record))
     with atomic_writer(folder / "compare.png") as file:
@@ -108,38 +106,35 @@ def sentences(record: Record) -> list[str]:
     rows, names, method = record["rows"], _measures(record), record["method"]
     small = [row for row in rows if row["bytes"] <= BUDGET]
     (reference,) = (row for row in rows if row["name"] == REFERENCE)
-    best = {name: max(small, key=lambda row, name=name: row[name]) for name in names}
-    said = [
-        f"Best at {BUDGET} bytes or fewer: "
-        + "; ".join(f"{names[name]} {row[name]:.4f} ({_called(row)})" for name, row in best.items())
-        + "."
-    ]
-    learned = [row for row in small if row["name"] == method]
-    others = [row for row in small if row["name"] not in (method, FLOOR)]
-    if learned:
-        ours = max(learned, key=lambda row: row["mAP"])
-        said.append(
-            f"{_called(ours)} against float32 ({reference['bytes']} bytes): {_differences(ours, reference, names)}"
-        )
-        if others:
-            rival = max(others, key=lambda row: row["mAP"])
-            said.append(f"{_called(ours)} against the best of the others by mAP, {_called(rival)}: "
-                        f"{_differences(ours, rival, names)}")  # fmt: skip
-            keeper = max(others, key=lambda row: row["own_pair_recall@10"])
+    said = [f"Best at {BUDGET} bytes or fewer: {'; '.join(_best(small, name, names[name]) for name in names)}."]
+    if learned := [row for row in small if row["name"] == method]:
+        ours = _first(learned, "mAP")
+        said.append(f"{_called(ours)}, against {_called(reference)}: {_differences(ours, reference, names)}")
+        if others := [row for row in small if row["name"] not in (method, FLOOR)]:
+            rival, keeper = _first(others, "mAP"), _first(others, "own_pair_recall@10")
             said.append(
-                f"Own-pair recall@10: float32 {reference['own_pair_recall@10']:.4f}, {_called(keeper)} "
-                f"{keeper['own_pair_recall@10']:.4f}, {_called(ours)} {ours['own_pair_recall@10']:.4f}."
+                f"{_called(ours)}, against the best mAP of codes without labels, {_called(rival)}: "
+                f"{_differences(ours, rival, names)}"
             )
-        floors = [row for row in rows if row["name"] == FLOOR and row["bytes"] == ours["bytes"]]
-        floor = max(floors, key=lambda row: row["mAP"])
+            of_three = [f"{_called(row)} {row['own_pair_recall@10']:.4f}" for row in (reference, keeper, ours)]
+            said.append(f"Own-pair recall@10: {'; '.join(of_three)}.")
+        floor = _first([row for row in rows if row["name"] == FLOOR and row["bytes"] == ours["bytes"]], "mAP")
         said.append(
-            f"A linear classifier's outputs as a code, {_called(floor)}, which says only the class: "
-            f"{_differences(floor, ours, names)}"
+            f"{_called(floor)}, which say only the class, against {_called(ours)}: {_differences(floor, ours, names)}"
         )
     said += _about_reranking(rows, names)
     if reference["mAP"] <= record["chance"]["mAP"] + _NEAR_CHANCE:
-        said.append("float32 is at chance level: the encoder's images and texts share no space. Use --align.")
+        said.append("float32 is at chance level: the encoder's images and texts share no space; see --align.")
     return said
+
+
+def _first(rows: list[Record], name: str) -> Record:
+    return max(rows, key=lambda row: row[name])
+
+
+def _best(rows: list[Record], name: str, title: str) -> str:
+    row = _first(rows, name)
+    return f"{title} {row[name]:.4f} ({_called(row)})"
 
 
 def _called(row: Record) -> str:

@@ -81,13 +81,13 @@ def faiss_entries(vectors: Vectors, train: np.ndarray, num_bytes: int = 8) -> It
     residuals = centered(units, train)
     together = np.concatenate([values[train] for values in residuals.values()])
     d = together.shape[1]
+    opq, quantizer = faiss.OPQMatrix(d, num_bytes), _product_quantizer(faiss, d, num_bytes)
+    opq.pq = quantizer.pq
     for name, rotation, coder, fitted in (
         ("RaBitQ", faiss.RandomRotationMatrix(d, d), faiss.IndexRaBitQ(d, faiss.METRIC_INNER_PRODUCT), "means"),
         ("PQ", None, _product_quantizer(faiss, d, num_bytes), "means, codebooks"),
-        ("OPQ", faiss.OPQMatrix(d, num_bytes), _product_quantizer(faiss, d, num_bytes), "means, rotation, codebooks"),
+        ("OPQ", opq, quantizer, "means, rotation, codebooks"),
     ):
-        if name == "OPQ":
-            rotation.pq = coder.pq
         if rotation:
             rotation.train(together)
         rotate = rotation.apply if rotation else np.asarray

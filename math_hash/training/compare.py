@@ -105,9 +105,11 @@ def compare(
     unseen = given.get("unseen_labels", 0)
     if runs:
         given = _options_of(runs, given)
+    elsewhere = folder / f"unseen_{unseen}"
+    other = _open({**given, "unseen_labels": unseen}, bits, elsewhere, ()) if unseen else None
     source = _open({**given, "unseen_labels": 0}, bits, folder, runs)
     notes: list[str] = []
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": entry.name, "bytes": entry.bytes_per_item, "form": form, "fitted": entry.fitted,
             "is_binary": entry.is_binary, "directions": directions, **_mean(directions),
@@ -116,17 +118,16 @@ def compare(
         for form, directions in results.items()
     ]  # fmt: skip
     split, config = source.data.split, source.config
-    record = {
+    record: dict[str, Any] = {
         "dataset": config.dataset, "protocol": source.data.folder.protocol, "method": config.method,
         "encoder": _encoder(config), "aligned": aligned, "queries": len(split.query),
         "database": len(split.database), "training_rows": len(split.train), "validation_rows": len(split.val),
         "chance": source.task.chance(), "notes": notes, "unseen": None, "rows": rows,
     }  # fmt: skip
-    if unseen:
-        other = _open({**given, "unseen_labels": unseen}, bits, folder / "unseen", ())
+    if other:
         found = {
             (entry.name, entry.bytes_per_item, form): _mean(directions)["mAP"]
-            for entry, results in _measured(other, folder / "unseen", bits, aligned, [])
+            for entry, results in _measured(other, elsewhere, bits, aligned, [])
             for form, directions in results.items()
         }
         for row in rows:
