@@ -12,6 +12,7 @@ from functools import cache
 
 from math_hash.cli import (
     benchmark,
+    compare,
     dataset,
     duplicates,
     encode,
@@ -28,7 +29,8 @@ from math_hash.cli.flags import add_flags, given_options
 from math_hash.errors import InputError, exit_code
 
 _COMMANDS = (
-    train, evaluate, leak_check, dataset, encode_features, benchmark, encode, index, search, duplicates, serve, export,
+    train, evaluate, leak_check, dataset, encode_features, benchmark, compare, encode, index, search, duplicates, serve,
+    export,
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from math_hash.evaluation.ranked_average_precision import ranked_average_precision
+
 
 def cosine_mean_average_precision(
     query: np.ndarray, database: np.ndarray, query_labels: np.ndarray, database_labels: np.ndarray
@@ -24,11 +26,9 @@ def cosine_mean_average_precision(
         0.944
     """
     query, database = (v / np.linalg.norm(v, axis=1, keepdims=True).clip(1e-12) for v in (query, database))
-    rank = np.arange(1, len(database) + 1)
     total = 0.0
     for vector, labels in zip(query, query_labels.astype(np.float32), strict=True):
         order = np.argsort(-(database @ vector), kind="stable")
         relevant = (database_labels[order].astype(np.float32) @ labels) > 0
-        if relevant.any():
-            total += (np.cumsum(relevant)[relevant] / rank[relevant]).mean()
+        total += ranked_average_precision(relevant[None])[0]
     return float(total / len(query))

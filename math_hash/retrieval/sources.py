@@ -13,7 +13,7 @@ from math_hash.data.images import ImageFile, TarMember
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
 from math_hash.errors import InputError
-from math_hash.models.code_model import CodeModel
+from math_hash.models.code_model import CodeModel, Modality
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Collection:
         return None if self.remote else sum(1 for _ in self.records())
 
 
-def likely_modality(source: str | Path) -> str:
+def likely_modality(source: str | Path) -> Modality:
     """What a collection most likely is to be encoded as: "text" for lines and embeddings of texts, else "image"."""
     if str(source).lower().endswith(".txt"):
         return "text"
@@ -48,7 +48,7 @@ def likely_modality(source: str | Path) -> str:
 
 
 def open_collection(
-    model: CodeModel, source: str | Path, modality: str, columns: Columns, image_root: str | Path | None = None
+    model: CodeModel, source: str | Path, modality: Modality, columns: Columns, image_root: str | Path | None = None
 ) -> Collection:
     """Open a collection of any form that `encode_collection` takes; records without the modality have a `problem`.
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,30 @@ def encode_rows(
     Every process returns all codes. Memory holds one batch of pictures and the codes.
     """
 
-    def codes(inputs: dict[str, Any]) -> dict[str, Tensor]:
-        return {"image": model.hash_image(inputs["image"]), "text": model.hash_text(inputs["text"])}
-
-    batches = _each_batch(model, dataset, rows, accelerator, codes, batch_size, num_workers, progress)
+    batches = _each_batch(model, dataset, rows, accelerator, partial(_hashed, model), batch_size, num_workers, progress)
     empty = np.empty((0, model.k_bits), bool)
     return RowCodes(
         rows, {modality: np.concatenate([empty, *map(binarize, parts)]) for modality, parts in batches.items()}
     )
+
+
+def continuous_codes(
+    model: HashModel,
+    dataset: Pairs,
+    rows: np.ndarray,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    num_workers: int,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """Continuous codes of some rows, float32 (m, k) in (-1, 1), of "image" and "text"; on every process."""
+    batches = _each_batch(model, dataset, rows, accelerator, partial(_hashed, model), batch_size, num_workers, progress)
+    return {modality: np.concatenate(parts) for modality, parts in batches.items()}
+
+
+def _hashed(model: HashModel, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    return {"image": model.hash_image(inputs["image"]), "text": model.hash_text(inputs["text"])}
 
 
 def pooled(features: Features) -> Tensor:
