@@ -4,8 +4,9 @@
 
 RUN is a run folder; its dataset, split and features are read again. Texts of the query rows search images, and images
 search texts. Precision is the mean share of the first 20 results that have a label in common with the query, among the
-rows of the database; recall is the share of queries whose own partner is among the first 10, when the queries' partners
-are in the database too. The time is that of one query at a time, encoding left out.
+rows of the database; recall is the share of queries whose own partner is among the first 10 of all queries' partners.
+Rows are in the dataset's order, so that ties favor neither training rows nor partners. The time is that of one query at
+a time in the database, encoding left out.
 """
 
 import argparse
@@ -56,20 +57,19 @@ def main() -> None:
     print(f"{model.method}, {model.k_bits} bits, {data.folder.path.name}: {len(query)} queries of each modality")
     for asked, given in (("text", "image"), ("image", "text")):
         print(f"\n{asked}->{given}{'':28} precision at 20   recall at 10   per query")
-        rows = np.union1d(query, data.split.database)  # in an order that favors no partner within a tie
         with tempfile.TemporaryDirectory() as work:
-            parts = [index_of(Path(work) / name, model, streams[given].packed, some) for name, some in
-                     (("database", data.split.database), ("all", rows))]  # fmt: skip
-            names = rankings(parts[0], streams[asked], streams[given], model.encoder.takes_pictures)
-            both = [rankings(part, streams[asked], streams[given], model.encoder.takes_pictures) for part in parts]
-            for name in names:
-                precision = np.mean([shares_label(data, row, both[0][name](row, 20)).mean() for row in query])
+            database, partners = (
+                rankings(index_of(Path(work) / name, model, streams[given].packed, np.sort(rows)), streams[asked],
+                         streams[given], model.encoder.takes_pictures)
+                for name, rows in (("database", data.split.database), ("partners", query))
+            )  # fmt: skip
+            for name, rank in database.items():
                 start = time.perf_counter()
-                recall = np.mean([row in both[1][name](row, 10) for row in query])
+                results = [rank(row, 20) for row in query]
                 milliseconds = 1000 * (time.perf_counter() - start) / len(query)
+                precision = np.mean([shares_label(data, row, rows) for row, rows in zip(query, results, strict=True)])
+                recall = np.mean([row in partners[name](row, 10) for row in query])
                 print(f"  {name:36}{precision:14.4f}{recall:15.4f}{milliseconds:9.2f} ms")
-            for part in parts:
-                part.close()
 
 
 def encode(model: HashModel, data: Data) -> dict[str, Stream]:

@@ -65,8 +65,7 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, `output` is there already, or the model's
-            format gives no vectors.
+        InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
     """
     output = Path(output)
     if output.exists():
