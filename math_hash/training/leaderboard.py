@@ -128,7 +128,8 @@ def _page(finished: dict[tuple[int, str], list[Cell]], config: Config, reference
     counts = f"{first['queries']} queries, {first['database']} database rows, {first['training_rows']} training rows"
     setting = (
         f"Protocol `{first['protocol']}`: {counts}, which are in the database. Encoder: {_encoder(config)}. "
-        f"{config.epochs} epochs, unless a method's preset says otherwise, batches of {config.batch_size}, precision {config.precision}; the epoch is chosen on "
+        f"{config.epochs} epochs, unless a method's preset says otherwise, batches of {config.batch_size}, precision "
+        f"{config.precision}; the epoch is chosen on "
         f"{first['selected_on']}. mAP over the whole database, mean and standard deviation over seeds. Own-pair R@10: "
         "the share of queries whose own partner is among the first ten of the queries' partners, the mean of both "
         "cross-modal directions. The score is "
