@@ -13,13 +13,17 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.hamming.codes import as_signs, unpack
 
+_SIGNS_OF_BYTES = as_signs(unpack(np.arange(256, dtype=np.uint8)[:, None], 8))  # (256, 8)
+
 
 def asymmetric_scores(queries: np.ndarray, packed: np.ndarray) -> np.ndarray:
     """Inner products of queries with the bits of rows; the higher, the nearer.
 
+    They are sums of table entries, one per byte of a code, so rows with equal codes have exactly equal scores.
+
     Args:
         queries: continuous codes, float (q, k).
-        packed: codes of the rows, uint8 (n, ceil(k / 8)). Their bits take 4 k n bytes for the moment.
+        packed: codes of the rows, uint8 (n, ceil(k / 8)).
 
     Returns:
         float32 (q, n).
@@ -32,7 +36,15 @@ def asymmetric_scores(queries: np.ndarray, packed: np.ndarray) -> np.ndarray:
         >>> asymmetric_scores(np.array([[0.5, -0.25, 1.0]]), rows).tolist()
         [[1.75, -0.75]]
     """
-    queries = np.asarray(queries, np.float32)
-    if queries.ndim != 2:
-        raise InputError(f"queries: shape {queries.shape}; expected continuous codes (q, k)")
-    return queries @ as_signs(unpack(packed, queries.shape[1])).T
+    queries, packed = np.asarray(queries, np.float32), np.asarray(packed, np.uint8)
+    if queries.ndim != 2 or packed.ndim != 2 or packed.shape[1] != -(-queries.shape[1] // 8):
+        raise InputError(
+            f"asymmetric_scores: queries {queries.shape}, packed codes {packed.shape}; expected (q, k) and "
+            "(n, ceil(k / 8))"
+        )
+    parts = np.pad(queries, ((0, 0), (0, -queries.shape[1] % 8))).reshape(len(queries), -1, 8)
+    tables = parts @ _SIGNS_OF_BYTES.T  # (q, bytes, 256)
+    scores = np.zeros((len(queries), len(packed)), np.float32)
+    for place in range(packed.shape[1]):
+        scores += tables[:, place, packed[:, place]]
+    return scores
