@@ -19,6 +19,7 @@ from math_hash.cli import (
     evaluate,
     export,
     index,
+    leak_check,
     search,
     serve,
     train,
@@ -26,7 +27,9 @@ from math_hash.cli import (
 from math_hash.cli.flags import add_flags, given_options
 from math_hash.errors import InputError, exit_code
 
-_COMMANDS = (train, evaluate, dataset, encode_features, benchmark, compare, encode, index, search, serve, export)
+_COMMANDS = (
+    train, evaluate, leak_check, dataset, encode_features, benchmark, compare, encode, index, search, serve, export,
+)  # fmt: skip
 
 
 def main_py(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from math_hash.evaluation.acg import acg
 from math_hash.evaluation.average_precision import average_precision
 from math_hash.evaluation.chance_level import chance_level, chance_level_warning, normalized_score
 from math_hash.evaluation.cosine_mean_average_precision import cosine_mean_average_precision
+from math_hash.evaluation.leak_check import LeakReport, leak_check
 from math_hash.evaluation.mean_average_precision import mean_average_precision
 from math_hash.evaluation.ndcg import ndcg
 from math_hash.evaluation.own_pair_recall import own_pair_recall
@@ -16,6 +17,7 @@ from math_hash.evaluation.weighted_average_precision import weighted_average_pre
 
 __all__ = [
     "Difference",
+    "LeakReport",
     "RadiusCurves",
     "RankingMetrics",
     "acg",
@@ -23,6 +25,7 @@ __all__ = [
     "chance_level",
     "chance_level_warning",
     "cosine_mean_average_precision",
+    "leak_check",
     "mean_and_deviation",
     "mean_average_precision",
     "ndcg",

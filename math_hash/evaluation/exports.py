@@ -175,26 +175,23 @@ def evaluate_export(
     Raises:
         InputError: as `ranking_metrics`.
     """
+    counted: dict[str, Any] = {"no_relevant": no_relevant, "min_shared": min_shared}
+    rules: dict[str, Any] = {"top_k": top_k, "normalizer": normalizer, **counted}
+    labels = export.query_labels, export.database_labels
     metrics = {
         direction: ranking_metrics(
             export.codes[f"q_{_SHORT[query]}"],
             export.codes[f"r_{_SHORT[database]}"],
-            export.query_labels,
-            export.database_labels,
+            *labels,
             k_bits=export.k_bits,
-            top_k=top_k,
             at=at,
             ties=ties,
-            normalizer=normalizer,
-            no_relevant=no_relevant,
-            min_shared=min_shared,
             relevance=relevance,
+            **rules,
         )
         for direction, (query, database) in DIRECTIONS.items()
     }
-    labels = export.query_labels, export.database_labels
-    counted: dict[str, Any] = {"no_relevant": no_relevant, "min_shared": min_shared, "relevance": relevance}
-    chance = chance_level(*labels, **counted)
+    chance = chance_level(*labels, relevance=relevance, **counted)
     without = metrics["image->text"].without_relevant
     best = 1 - without / len(export.query_labels) if no_relevant == "zero" else 1.0
     directions = {}
@@ -206,12 +203,9 @@ def evaluate_export(
         "k_bits": export.k_bits,
         **export.origin,
         "ties": ties,
-        "normalizer": normalizer,
-        "top_k": top_k,
-        "no_relevant": no_relevant,
-        "min_shared": min_shared,
+        **rules,
         "floor": chance,
-        f"floor@{top_k}": chance_level(*labels, top_k=top_k, normalizer=normalizer, **counted),
+        f"floor@{top_k}": chance_level(*labels, relevance=relevance, **rules),
         "warnings": [
             f"{direction}: {line}"
             for direction, means in directions.items()

@@ -28,11 +28,15 @@ class TrainingStep(nn.Module):
             turn: the streams that learn.
         """
         head, bank = self.model.head, self.bank
-        features = {stream: self._features(stream, inputs, len(positions)) for stream in turn}
-        outputs = gather_tree(head.outputs(features, inputs["label"]), len(positions))
+        outputs = self.outputs(inputs, len(positions), turn)
         with torch.autocast(positions.device.type, enabled=False):
             bank.write(positions, head.bank_codes(outputs))
             return head.loss_terms(outputs, bank.codes, bank.labels, positions)
+
+    def outputs(self, inputs: dict[str, Any], rows: int, turn: tuple[str, ...]) -> Any:
+        """The method's outputs for a batch of `rows` rows, of which `inputs` is this process's share."""
+        features = {stream: self._features(stream, inputs, rows) for stream in turn}
+        return gather_tree(self.model.head.outputs(features, inputs["label"]), rows)
 
     def _features(self, stream: str, inputs: dict[str, Any], rows: int) -> Features:
         encoder, needs = self.model.encoder, self.model.head.needs
