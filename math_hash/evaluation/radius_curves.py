@@ -23,6 +23,7 @@ def radius_curves(
     database_labels: Array,
     *,
     k_bits: int | None = None,
+    no_relevant: str = "zero",
     min_shared: int = 1,
     relevance: Relevance | None = None,
 ) -> RadiusCurves:
@@ -33,7 +34,8 @@ def radius_curves(
     `ranking_metrics`, which computes all metrics in the same pass.
 
     Returns:
-        Precision, 0 where no row lies within the radius; recall, 0 for a query without relevant rows; and F1.
+        Precision, 0 where no row lies within the radius; recall, 0 for a query without relevant rows; and F1. With
+        `no_relevant="skip"`, such a query is NaN in all three.
 
     Example:
         >>> import numpy as np
@@ -50,6 +52,7 @@ def radius_curves(
         database_labels,
         k_bits=k_bits,
         at=(1,),
+        no_relevant=no_relevant,
         min_shared=min_shared,
         relevance=relevance,
     )

@@ -95,10 +95,10 @@ def test_each_metric_alone_equals_all_at_once_bit_for_bit(ties, no_relevant, min
         assert np.array_equal(one, values[:, columns[0]], equal_nan=True)
     graded = weighted_average_precision(*task, **options)
     assert np.array_equal(graded, metrics.weighted_average_precision, equal_nan=True)
-    curves = radius_curves(*task, min_shared=minimum)
-    assert np.array_equal(curves.precision, metrics.radius_precision)
-    assert np.array_equal(curves.recall, metrics.radius_recall)
-    assert np.array_equal(curves.f1, metrics.radius_f1)
+    curves = radius_curves(*task, min_shared=minimum, no_relevant=no_relevant)
+    assert np.array_equal(curves.precision, metrics.radius_precision, equal_nan=True)
+    assert np.array_equal(curves.recall, metrics.radius_recall, equal_nan=True)
+    assert np.array_equal(curves.f1, metrics.radius_f1, equal_nan=True)
 
 
 def test_a_relevance_from_the_caller_grades_each_metric():
