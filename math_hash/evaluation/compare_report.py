@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -20,15 +20,17 @@ Record = Mapping[str, Any]
 BUDGET = 8  # bytes per item at which the sentences compare
 MEASURES = {
     "mAP": "mAP",
-    "mAP_other_rows": "mAP, rows not trained on",
+    "mAP_other_rows": "mAP of rows not trained on",
     "precision@20": "precision@20",
     "own_pair_recall@10": "own-pair recall@10",
-    "mAP_unseen": "mAP, unseen labels",
+    "mAP_unseen": "mAP of unseen labels",
 }
 REFERENCE, FLOOR = "float32", "classifier bits"
-_NEAR_CHANCE = 0.01
+_NEAR_CHANCE, _EQUAL = 0.01, 0.005
 _PANELS = ("mAP", "own_pair_recall@10", "mAP_unseen")
-_MARKERS = "osD^vP*Xd<>ph8"
+_MARKERS = "sDd^vP*X<>hop"
+_COLORS = ("#7f7f7f", "#1f77b4", "#17becf", "#9467bd", "#e377c2", "#8c564b", "#ff7f0e", "#bcbd22", "#d62728", "#2ca02c",
+           "#005f73", "#6a040f", "#e63946")  # fmt: skip
 
 
 def write_comparison(record: Record, folder: Path) -> None:
@@ -56,24 +58,23 @@ def as_markdown(record: Record) -> str:
     facts = [line for sentence in _facts(record) for line in wrap(sentence, 118)]
     said = [line for sentence in sentences(record) for line in wrap(f"* {sentence}", 118, subsequent_indent="  ")]
     names = _measures(record)
-    header = f"| stored | bytes | ranked by | {' | '.join(names.values())} | fitted to training rows |"
-    table = [header, "|" + " --- |" * (len(names) + 4)]
-    table += [
-        f"| {row['name']} | {row['bytes']} | {_ranked_by(row)} | "
-        f"{' | '.join(f'{row[name]:.4f}' for name in names)} | {row['fitted']} |"
-        for row in record["rows"]
-    ]
-    chance = " | ".join(f"{record['chance'][name]:.4f}" for name in names)
-    table.append(f"| chance level | | | {chance} | |")
+    header = f"| stored | bytes | {' | '.join(names.values())} | fitted to training rows |"
+    table = [header, "|" + " --- |" * (len(names) + 3)]
+    for (name, size), forms in _by_entry(record["rows"]).items():
+        cells = [" / ".join(f"{row[measure]:.3f}" for row in forms) for measure in names]
+        table.append(f"| {name} | {size} | {' | '.join(cells)} | {forms[0]['fitted']} |")
+    table.append(f"| chance level | | {' | '.join(format(record['chance'][name], '.3f') for name in names)} | |")
     title = f"# Quality against bytes: {record['dataset']}"
     parts = [[title], facts, ["![quality against bytes per item](compare.png)"], table, said]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _ranked_by(row: Record) -> str:
-    if row["form"] == "reranked":
-        return "asymmetric score of the first 200"
-    return "Hamming distance" if row["is_binary"] else "inner product"
+def _by_entry(rows: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:
+    """Name and bytes -> the entry's rows, the plain one first."""
+    entries: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for row in rows:
+        entries[row["name"], row["bytes"]].append(row)
+    return entries
 
 
 def _measures(record: Record) -> dict[str, str]:
@@ -86,17 +87,18 @@ def _facts(record: Record) -> Iterator[str]:
         f"Protocol {record['protocol']}: {record['queries']} queries, {record['database']} database rows, of which "
         f"{record['training_rows']} are training rows (all fits are on these) and {record['validation_rows']} "
         f"validation rows. Encoder: {record['encoder']}. Each figure is the mean of image->text and text->image; ties "
-        "are broken by database order. Own-pair recall ranks the partners of all queries. Reranking orders the first "
-        f"{CANDIDATES} rows by the inner product of the query's float values with the row's -1/+1 bits, and stores "
-        "nothing more. RaBitQ, PQ and OPQ are asymmetric already."
+        "are broken by database order. Own-pair recall ranks the partners of all queries. Two figures: by Hamming "
+        f"distance / with its first {CANDIDATES} rows reranked by the inner product of the query's float values with "
+        "the row's -1/+1 bits, which stores nothing more. The other rows score the query's float vector."
     )
     if record["aligned"]:
         yield "float32 and what is quantized or fitted are the vectors after canonical correlation analysis (CCA)."
     if unseen := record["unseen"]:
         yield (
-            f"Unseen labels: everything is trained and fitted again on the {unseen['training_rows']} training rows "
-            f"without {', '.join(unseen['labels'])}; {unseen['queries']} queries and {unseen['database']} database "
-            "rows have one of these labels, and are relevant where they share one."
+            "Unseen labels: everything that is trained or fitted is so again, an encoder that is trained included, on "
+            f"the {unseen['training_rows']} training rows without {', '.join(unseen['labels'])}; {unseen['queries']} "
+            f"queries and {unseen['database']} database rows have one of these labels, and are relevant where they "
+            "share one."
         )
     yield from (f"{note[0].upper()}{note[1:]}." for note in record["notes"])
 
@@ -116,15 +118,16 @@ def sentences(record: Record) -> list[str]:
                 f"{_called(ours)}, against the best mAP of codes without labels, {_called(rival)}: "
                 f"{_differences(ours, rival, names)}"
             )
-            of_three = [f"{_called(row)} {row['own_pair_recall@10']:.4f}" for row in (reference, keeper, ours)]
+            of_three = [f"{_called(row)} {row['own_pair_recall@10']:.3f}" for row in (reference, keeper, ours)]
             said.append(f"Own-pair recall@10: {'; '.join(of_three)}.")
         floor = _first([row for row in rows if row["name"] == FLOOR and row["bytes"] == ours["bytes"]], "mAP")
         said.append(
             f"{_called(floor)}, which say only the class, against {_called(ours)}: {_differences(floor, ours, names)}"
         )
     said += _about_reranking(rows, names)
-    if reference["mAP"] <= record["chance"]["mAP"] + _NEAR_CHANCE:
-        said.append("float32 is at chance level: the encoder's images and texts share no space; see --align.")
+    for row in rows:
+        if row["name"].endswith(REFERENCE) and row["mAP"] <= record["chance"]["mAP"] + _NEAR_CHANCE:
+            said.append(f"{row['name']} is at chance level: images and texts of the encoder share no space (--align).")
     return said
 
 
@@ -134,7 +137,7 @@ def _first(rows: list[Record], name: str) -> Record:
 
 def _best(rows: list[Record], name: str, title: str) -> str:
     row = _first(rows, name)
-    return f"{title} {row[name]:.4f} ({_called(row)})"
+    return f"{title} {row[name]:.3f} ({_called(row)})"
 
 
 def _called(row: Record) -> str:
@@ -144,17 +147,19 @@ def _called(row: Record) -> str:
 def _differences(one: Record, other: Record, names: Mapping[str, str]) -> str:
     """What `one` wins and what it loses against `other`."""
     changes = {title: one[name] - other[name] for name, title in names.items()}
-    won = ", ".join(f"{title} {value:+.4f}" for title, value in changes.items() if value >= 0)
-    lost = ", ".join(f"{title} {value:+.4f}" for title, value in changes.items() if value < 0)
-    return "; ".join(filter(None, (won and f"wins {won}", lost and f"loses {lost}"))) + "."
+    parts = {
+        "wins": [f"{title} {value:+.3f}" for title, value in changes.items() if value >= _EQUAL],
+        "loses": [f"{title} {value:+.3f}" for title, value in changes.items() if value <= -_EQUAL],
+        f"is within {_EQUAL} in": [title for title, value in changes.items() if abs(value) < _EQUAL],
+    }
+    return "; ".join(f"{word} {', '.join(listed)}" for word, listed in parts.items() if listed) + "."
 
 
 def _about_reranking(rows: list[Record], names: Mapping[str, str]) -> Iterator[str]:
-    plain = {(row["name"], row["bytes"]): row for row in rows if row["form"] == "plain"}
-    pairs = [(row, plain[row["name"], row["bytes"]]) for row in rows if row["form"] == "reranked"]
+    pairs = [forms for forms in _by_entry(rows).values() if len(forms) == 2]
     if pairs:
-        means = {title: np.mean([new[name] - old[name] for new, old in pairs]) for name, title in names.items()}
-        listing = ", ".join(f"{title} {value:+.4f}" for title, value in means.items())
+        means = {title: np.mean([new[name] - old[name] for old, new in pairs]) for name, title in names.items()}
+        listing = ", ".join(f"{title} {value:+.3f}" for title, value in means.items())
         yield f"Reranking changes binary codes, in the mean over all of them, by: {listing}."
 
 
@@ -163,30 +168,42 @@ def figure(record: Record) -> Figure:
     panels = [name for name in _PANELS if name in record["chance"]]
     drawing = Figure(figsize=(4.4 * len(panels) + 2.4, 4.8), layout="constrained")
     FigureCanvasAgg(drawing)  # pyplot would keep every figure of a process, and may open windows
-    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for row in record["rows"]:
-        groups[row["name"]][row["form"]].append(row)
+    lines: dict[str, list[list[Record]]] = defaultdict(list)  # name -> rows of each of its lengths
+    for (name, _), forms in _by_entry(record["rows"]).items():
+        lines[name].append(forms)
     ticks = sorted({2 ** round(float(np.log2(row["bytes"]))) for row in record["rows"]})
+    places = _places(lines)
     axes = drawing.subplots(1, len(panels), squeeze=False)[0]
     for axis, measure in zip(axes, panels, strict=True):
-        for number, (name, forms) in enumerate(groups.items()):
-            style = {"color": f"C{number % 10}", "marker": _MARKERS[number % len(_MARKERS)], "ms": 7}
-            for form, rows in forms.items():
-                hollow = form == "plain" and "reranked" in forms
-                axis.plot(
-                    [row["bytes"] for row in rows], [row[measure] for row in rows], **style,
-                    ls=":" if hollow else "-", lw=1, markerfacecolor="none" if hollow else style["color"],
-                    label=None if hollow else name,
-                )  # fmt: skip
-        (reference,) = groups[REFERENCE]["plain"]
-        axis.axhline(reference[measure], color="black", ls="--", lw=0.8, label=f"level of {REFERENCE}")
+        for number, (name, entries) in enumerate(lines.items()):
+            ours = name == record["method"]
+            color = "black" if ours else _COLORS[number % len(_COLORS)]
+            style = {"color": color, "marker": _MARKERS[number % len(_MARKERS)], "ms": 7, "lw": 2 if ours else 1}
+            *plain, best = zip(*entries, strict=True)
+            for rows in plain:
+                axis.plot(places[name], [row[measure] for row in rows], **style, ls=":", markerfacecolor="white")
+            axis.plot(places[name], [row[measure] for row in best], **style, label=name)
+        (reference,) = lines[REFERENCE][0]
+        axis.axhline(reference[measure], color="gray", ls="--", lw=1, label=f"level of {REFERENCE}")
         axis.axhline(record["chance"][measure], color="gray", ls=":", lw=1, label="chance level")
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.set(title=MEASURES[measure], xlabel="bytes per item")
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False,
-                   title="hollow: Hamming distance;\nfilled: reranked, or no bits", title_fontsize=8)  # fmt: skip
+    meaning = "hollow: Hamming distance\nfilled: reranked, or no bits\npoints of one size stand side by side"
+    drawing.legend(
+        handles, labels, loc="outside right center", title=meaning, title_fontsize=8, fontsize=8, frameon=False
+    )
     drawing.suptitle(f"{record['dataset']}: quality against bytes per item", fontsize=11)
     return drawing
+
+
+def _places(lines: Mapping[str, list[list[Record]]]) -> dict[str, list[float]]:
+    """Where each name's points stand on the axis; those of one length, and of the same bytes, beside each other."""
+    places = {name: [float(forms[0]["bytes"]) for forms in entries] for name, entries in lines.items()}
+    for size in {place for (place, *more) in places.values() if not more}:
+        alone = [name for name, (place, *more) in places.items() if not more and place == size]
+        for number, name in enumerate(alone):
+            places[name] = [size * 2 ** (0.22 * (number - (len(alone) - 1) / 2))]
+    return places

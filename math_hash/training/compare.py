@@ -288,4 +288,4 @@ def _encoder(config: Config) -> str:
     named = config.encoder or Path(config.clip_path).name
     if config.freeze_encoder:
         return f"{named}, frozen"
-    return f"{named}, trained along with {config.method}, with the labels of the training rows"
+    return f"{named}, trained along with {config.method} on labels, float vectors included"

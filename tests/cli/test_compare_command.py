@@ -65,11 +65,11 @@ def test_the_sentences_say_what_learned_codes_win_and_lose(compared):
     record = record_of(compared[1])
     small = [row for row in record["rows"] if row["bytes"] <= 8]
     best = max(row["own_pair_recall@10"] for row in small)
-    assert f"own-pair recall@10 {best:.4f} (" in text
+    assert f"own-pair recall@10 {best:.3f} (" in text
     (reference,) = (row for row in record["rows"] if row["name"] == "float32")
     ours = max((row for row in small if row["name"] == "MATH"), key=lambda row: row["mAP"])
     for name, title in (("mAP", "mAP"), ("own_pair_recall@10", "own-pair recall@10")):
-        assert f"{title} {ours[name] - reference[name]:+.4f}" in text
+        assert f"{title} {ours[name] - reference[name]:+.3f}" in text
 
 
 def test_a_second_time_nothing_is_trained_and_without_faiss_its_rows_are_left_out(compared, tmp_path, monkeypatch):
