@@ -11,6 +11,7 @@ from math_hash.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from math_hash.models.code_model import Modality
     from math_hash.models.model import HashModel
 
 _EXAMPLES = 256  # real pictures and texts, on which a quantized model is compared with PyTorch
@@ -101,7 +102,7 @@ def _examples(model: "HashModel", source: Path) -> "tuple[Tensor, list[str]]":
     from math_hash.data.records import Columns
     from math_hash.retrieval.sources import image_file, open_collection
 
-    def records(modality: str) -> list:
+    def records(modality: "Modality") -> list:
         of_modality = open_collection(model, source, modality, Columns()).records()
         return list(islice((record for record in of_modality if not record.problem), _EXAMPLES))
 
