@@ -86,7 +86,7 @@ def test_encoding_the_pictures_again_writes_the_same_rows_and_codes(earlier_mode
         assert (tmp_path / "codes" / name).read_bytes() == (EARLIER / "codes" / name).read_bytes(), name
     before = CodesFolder.open(EARLIER / "codes")
     assert np.allclose(folder.continuous, before.continuous, atol=1e-3)
-    assert folder.config.keys() == before.config.keys() | {"vectors"}
+    assert folder.config.keys() == before.config.keys() | {"precision", "vectors"}
 
 
 @pytest.fixture
