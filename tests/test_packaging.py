@@ -96,7 +96,7 @@ def test_every_module_imports(name):
 @pytest.mark.slow
 def test_the_package_alone_needs_no_extra():
     """What `make demo` installs is enough for everything but the server, whose modules need FastAPI."""
-    for_developers = {"test", "lint", "dev", "pair"}
+    for_developers = {"test", "lint", "dev", "pair", "bench"}
     extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in for_developers}
     missing = distributions([line for lines in extras.values() for line in lines])
     hidden = {MODULE_OF.get(name, name.replace("-", "_")) for name in missing}

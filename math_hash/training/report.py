@@ -46,7 +46,7 @@ def write_results(
     if config.bits:
         model = model.with_bits(config.bits)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
-    model = model.in_precision(choose_precision(config.precision, accelerator.device))
+    full, model = model, model.in_precision(choose_precision(config.precision, accelerator.device))
     codes, measured = evaluate(
         model,
         data.pairs(model),
@@ -77,7 +77,7 @@ def write_results(
         **measured,
     }
     if Path(config.pretrained) == folder and model.encoder.takes_pictures:
-        distributions = training_distributions(config, accelerator, data, model)
+        distributions = training_distributions(config, accelerator, data, full)
         if accelerator.is_main_process:
             write_distributions(folder, distributions)
     if accelerator.is_main_process:

@@ -190,6 +190,7 @@ def test_two_processes_encode_every_row_exactly_once(trained, tiny_flags, tiny_d
     }
     for queries, batch in (("10", "7"), ("11", "64")):
         arguments = [*tiny_flags, "--query-num", queries, "--batch-size", batch, "--pretrained", str(trained)]
+        arguments += ["--precision", "no"]
         assert main_py([*arguments, "--save-dir", str(tmp_path / f"one{queries}")]) == 0
         launch(2, [*arguments, "--save-dir", str(tmp_path / f"two{queries}")])
         one, two = (exported(tmp_path / f"{name}{queries}") for name in ("one", "two"))
