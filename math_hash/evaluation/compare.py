@@ -147,7 +147,8 @@ def _rankings(
         orders = {"plain": order}
         if entry.rerank:
             first = order[:, :CANDIDATES]
-            finer = np.take_along_axis(entry.rerank(queries, stored), first, axis=1)
+            pairs = zip(queries, first, strict=True)
+            finer = np.concatenate([entry.rerank(query[None], stored[places]) for query, places in pairs])
             best = np.take_along_axis(first, np.argsort(-finer, axis=1, kind="stable"), axis=1)
             orders["reranked"] = np.concatenate([best, order[:, CANDIDATES:]], axis=1)
         yield block, orders

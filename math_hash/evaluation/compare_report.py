@@ -187,7 +187,7 @@ def figure(record: Record) -> Figure:
         axis.axhline(reference[measure], color="gray", ls="--", lw=1, label=f"level of {REFERENCE}")
         axis.axhline(record["chance"][measure], color="gray", ls=":", lw=1, label="chance level")
         axis.set_xscale("log", base=2)
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
         axis.set(title=MEASURES[measure], xlabel="bytes per item")
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
