@@ -83,7 +83,6 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
     data = _opened(config, accelerator)
     config = with_usable_method(config, data)
     run = Run(same_on_all_processes(new_folder_name(config)))
-    accelerator.wait_for_everyone()  # until all have seen that the folder is free
     earlier = Path(config.pretrained) / RESULTS
     selection: dict[str, Any] = {"selected_on": "unknown", "selected_epoch": None}
     recorded: dict[str, Any] = {}

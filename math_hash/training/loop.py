@@ -45,7 +45,6 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     run = Run(config.resume or same_on_all_processes(new_folder_name(config)))
-    accelerator.wait_for_everyone()  # until all have seen that the folder is free
     seed_everything(config.seed, 0)
     model = open_model(config, data)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)

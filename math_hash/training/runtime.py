@@ -33,5 +33,9 @@ def seed_everything(*numbers: int) -> None:
 
 
 def same_on_all_processes(name: str) -> str:
-    """The main process's choice, on all processes."""
+    """The main process's choice, on all processes, once all of them have come here.
+
+    So a name that each process has checked, such as that of a free folder, is not taken before the last one has.
+    """
+    PartialState().wait_for_everyone()
     return broadcast_object_list([name])[0]

@@ -121,19 +121,20 @@ class EmbeddedIndex(Index):
     # ---- searches ----
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
-        found = self._nearest(codes, top_k, where)
-        if (found[1][:, -1:] >= 0).all():
+        segments, places, distances = self._nearest(codes, top_k, where)
+        found = _ids(segments, places), distances, self._codes(segments, places)
+        if (distances[:, -1:] >= 0).all():
             return [Neighbors(*values) for values in zip(*found, strict=True)]
         return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
 
     def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
-        ids, distances, _ = self._nearest(codes, top_k, where)
-        return BatchNeighbors.padded(ids, distances, top_k)
+        segments, places, distances = self._nearest(codes, top_k, where)
+        return BatchNeighbors.padded(_ids(segments, places), distances, top_k)
 
     def _nearest(
         self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, distances and packed codes, (q, m), m <= top_k; where fewer rows exist, the last distances are -1."""
+    ) -> tuple[list[Segment], np.ndarray, np.ndarray]:
+        """Segments, places in them and distances, int64, both (q, m), m <= top_k; -1 where fewer rows exist."""
         with self._lock, self._store.errors():
             self._refresh()
             segments = self._segments(where)
@@ -144,8 +145,7 @@ class EmbeddedIndex(Index):
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
                 places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
-            ids, codes = _ids(segments, places), self._codes(segments, places)
-            return ids, np.where(places < 0, -1, distances.astype(np.int64)), codes
+            return segments, places, np.where(places < 0, -1, distances.astype(np.int64))
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
         with self._lock, self._store.errors():
