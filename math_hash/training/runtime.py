@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, parse_flag_from_env
 
 from math_hash.config import Config
 from math_hash.errors import InputError
@@ -21,7 +21,9 @@ def make_accelerator(config: Config) -> Accelerator:
     if not config.is_train:
         return Accelerator(kwargs_handlers=[ddp])
     try:
-        precision = choose_precision(config.precision, PartialState().device)
+        # this state is made once; without `cpu`, as Accelerator has it, processes on a CPU would not find each other
+        state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+        precision = choose_precision(config.precision, state.device)
         return Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--precision {config.precision}: {error}; use --precision no or bf16") from error
