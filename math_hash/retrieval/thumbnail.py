@@ -24,14 +24,22 @@ def thumbnail(root: Path, metadata: Mapping[str, Any], side: int) -> bytes | Non
     name, member = metadata.get("image"), metadata.get("member")
     if not isinstance(name, str) or not name or "\0" in name:
         return None
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        return None
     try:
-        image = open_image(TarMember.of(path, *member) if member else path)
-    except (InputError, TypeError):
+        source = TarMember.of(root / name, *member) if member else root / name
+        file = source.tar if isinstance(source, TarMember) else source
+        if not file.resolve().is_relative_to(root.resolve()) or not _is_within(source):
+            return None
+        image = open_image(source)
+    except (InputError, TypeError, OSError):
         return None
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=85)
     return buffer.getvalue()
+
+
+def _is_within(source: Path | TarMember) -> bool:
+    """Whether the bytes that a member names are in its tar file."""
+    if not isinstance(source, TarMember):
+        return True
+    return 0 <= source.offset and 0 < source.size and source.offset + source.size <= source.tar.stat().st_size

@@ -38,7 +38,7 @@ def test_the_other_routes_answer(client):
     thumbnail = client.get("/image", params={"id": "5.png", "size": 20})
     assert Image.open(io.BytesIO(thumbnail.content)).size[1] == 20
     assert client.get("/health").json() == {
-        "status": "ok", "rows": 60, "k_bits": 16, "method": "MATH", "pictures": True, "token": False,
+        "status": "ok", "rows": 60, "waiting": 0, "k_bits": 16, "method": "MATH", "pictures": True, "token": False,
     }  # fmt: skip
     assert client.post("/search/text", json={"text": "red"}).status_code == 200
     assert 'math_hash_requests_total{method="POST",status="200"}' in client.get("/metrics").text
