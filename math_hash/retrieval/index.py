@@ -1,16 +1,19 @@
 """One interface to every engine that holds codes and finds the nearest ones."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.hamming.join import Pairs, pairs_within
 from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids, is_text
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
+
+if TYPE_CHECKING:
+    from math_hash.hamming.join import Pairs
 
 
 class Index(ABC):
@@ -101,7 +104,7 @@ class Index(ABC):
         codes, where = self._checked_codes(codes), _checked_filter(where)
         return self._search_radius(codes, radius, where) if len(codes) else []
 
-    def pairs_within(self, radius: int, progress: bool = False) -> Iterator[Pairs]:
+    def pairs_within(self, radius: int, progress: bool = False) -> Iterator["Pairs"]:
         """All pairs of rows at a distance <= `radius`, each once, the row that was added first in front. Embedded only.
 
         Args:
@@ -115,6 +118,8 @@ class Index(ABC):
         Raises:
             InputError: the radius is out of range, or the engine cannot hand out its rows.
         """
+        from math_hash.hamming.join import Pairs, pairs_within  # numba: adding rows does without
+
         ids, codes = self.all_codes()
         chunks = pairs_within(codes, self.k_bits, radius, progress)
         return (Pairs(ids[first], ids[second], distances.astype(np.int64)) for first, second, distances in chunks)
@@ -147,6 +152,11 @@ class Index(ABC):
         raise InputError(
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
+
+    def id_of(self, name: str) -> Id:
+        """The id that a person or a browser writes as `name`: an integer where the index has integers."""
+        is_number = self.id_kind is int and re.fullmatch("-?[0-9]{1,19}", name) and abs(int(name)) < 2**63
+        return int(name) if is_number else name
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError, import_extra
-from math_hash.hamming import scan
+from math_hash.hamming.codes import as_planes
 from math_hash.retrieval.engines.embedded import ivf
 from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
@@ -141,10 +141,12 @@ class EmbeddedIndex(Index):
             results = [segment.nearest(codes, top_k, self.k_bits) for segment in segments]
             places, distances = results[0]
             if len(results) > 1:
+                from math_hash.hamming.scan import merge
+
                 offsets = _offsets(segments)
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
-                places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
+                places, distances = merge(np.concatenate(shifted, axis=1), both, top_k)
             return segments, places, np.where(places < 0, -1, distances.astype(np.int64))
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
@@ -267,7 +269,7 @@ class EmbeddedIndex(Index):
     def _read_tail(self, id_kind: IdKind | None) -> None:
         segments = [self._tail] if len(self._tail) else []
         for ids, codes, rows in self._store.rows_after(self._last_row):
-            planes = scan.as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
+            planes = as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
             segments.append(Segment(planes, _as_array(ids, id_kind), rows))
         if segments:
             self._tail = Segment.concatenate(segments)
