@@ -12,6 +12,7 @@ from typing import Any
 from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 from math_hash.files import write_text
+from math_hash.retrieval.filters import parse_filters
 from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, EncodedQuery, Result, Searcher
 
 _HELP = """\
@@ -45,7 +46,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     query.add_argument("--id", help="row of the index to search for; without a model")
     parser.add_argument("--top", type=int, default=20, help="number of results (20)")
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
-    parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
+    parser.add_argument(
+        "--filter", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help='metadata that results must have, such as "labels=dog|cat" "year>=2015" "year=2015..2018" "labels!=cat"',
+    )  # fmt: skip
     add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     add_rerank_flags(parser)
@@ -71,7 +75,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Search, and print or write the results."""
-    where = dict(_condition(text) for text in flags.filter)
+    where = parse_filters(flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
     answer = _search(flags, where)
@@ -87,17 +91,6 @@ def run(flags: argparse.Namespace) -> None:
         _print_table(results)
     for note in answer.notes:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _condition(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise InputError(f"--filter {text}: expected NAME=VALUE, such as label=dog")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
 def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:

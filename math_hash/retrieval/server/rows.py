@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
 
+from math_hash.retrieval.metadata import for_javascript
 from math_hash.retrieval.server.schemas import ERRORS, LONGEST_TEXT, RowId
 from math_hash.retrieval.server.state import State
 
@@ -52,7 +53,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
 async def show_row(state: State, id: Annotated[RowId, Query()]) -> dict[str, Any]:
     """A row's metadata and code."""
     code, metadata = await state.worker.run(lambda: state.row(id))
-    return {"id": state.index.id_of(id), "code": code.tobytes().hex(), "metadata": metadata}
+    return for_javascript({"id": state.index.id_of(id), "code": code.tobytes().hex(), "metadata": metadata})
 
 
 def _json_object(text: str) -> dict[str, Any]:
