@@ -8,6 +8,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from math_hash.retrieval.ids import KINDS, Id, IdKind
 DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
+_REMEMBERED = 100_000  # different values whose passing a filter is remembered
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -199,8 +201,33 @@ class Store:
         Raises:
             InputError: a row is damaged.
         """
-        passing = (row for row, metadata in self._metadata() if all(clause.passes(metadata) for clause in where))
-        return np.fromiter(passing, np.int64)
+        names = sorted({clause.name for clause in where})
+
+        @lru_cache(_REMEMBERED)
+        def passes(values: str) -> bool:
+            metadata = dict(zip(names, json.loads(values), strict=False))
+            return all(clause.passes(metadata) for clause in where)
+
+        return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
+
+    def _values(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Row numbers, rising, and the values of these fields as a JSON array, null for those that a row lacks."""
+        keys = [json.dumps(name, ensure_ascii=False) for name in names]
+        if keys != [f'"{name}"' for name in names]:  # SQLite does not find names that JSON escapes
+            for row, metadata in self._metadata():
+                yield row, json.dumps([metadata.get(name) for name in names])
+            return
+        paths = [f"$.{key}" for key in (*keys, keys[0])]  # of two paths and more, SQLite makes an array
+        values = f"json_extract(COALESCE(metadata, '{{}}'){', ?' * len(paths)})"
+        query = f"SELECT {values}, row, id, code, metadata, sum FROM rows ORDER BY row"
+        try:
+            for text, row, *content in self._database.execute(query, paths):
+                self._require_intact(*content)
+                yield row, text
+        except sqlite3.OperationalError:
+            for _ in self.rows_after(0):  # names the row that is damaged
+                pass
+            raise
 
     def has_field(self, name: str) -> bool:
         """Whether the metadata of a row has a field of this name."""
