@@ -127,7 +127,7 @@ def _print_table(results: Sequence[Result]) -> None:
 
 
 def _labels(result: Result) -> str:
-    labels = result.metadata.get("label") or []
+    labels = result.metadata.get("labels") or result.metadata.get("label") or []
     return ", ".join(labels) if isinstance(labels, list) else str(labels)
 
 

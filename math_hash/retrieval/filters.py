@@ -18,13 +18,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from math_hash.errors import InputError
 from math_hash.retrieval.ids import is_text
-
-if TYPE_CHECKING:
-    from math_hash.retrieval.index import Index
 
 Scalar = str | int | float | bool
 _MOST = 1000  # values of one condition
@@ -95,7 +92,19 @@ def clauses_of(where: Mapping[str, Any] | None) -> list[Clause]:
     return clauses
 
 
-def clauses_for(index: "Index", where: Mapping[str, Any] | None) -> list[Clause]:
+class _Fields(Protocol):
+    """What an index tells of its rows' metadata."""
+
+    uri: str
+
+    def has_field(self, name: str) -> bool: ...
+
+    def fields(self) -> set[str]: ...
+
+    def __len__(self) -> int: ...
+
+
+def clauses_for(index: _Fields, where: Mapping[str, Any] | None) -> list[Clause]:
     """The clauses of a filter for this index; `label` and `labels` stand for each other where it has one of them.
 
     Raises:
@@ -104,7 +113,7 @@ def clauses_for(index: "Index", where: Mapping[str, Any] | None) -> list[Clause]
     return [replace(clause, name=_known_field(index, clause.name)) for clause in clauses_of(where)]
 
 
-def _known_field(index: "Index", name: str) -> str:
+def _known_field(index: _Fields, name: str) -> str:
     for known in (name, _OTHER_NAMES.get(name)):
         if known and index.has_field(known):
             return known

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from math_hash.data.records import LARGEST_METADATA
 from math_hash.errors import InputError
 from math_hash.retrieval.ids import Id, is_text
 
-LARGEST = 1_000_000  # bytes of the JSON text
 DEEPEST = 32  # lists and objects inside each other
 _MOST_EXACT = 2**53 - 1  # the largest integer that JavaScript reads exactly
 
@@ -31,8 +31,10 @@ def as_json(row_id: Id, metadata: Mapping[str, Any] | None) -> str | None:
         raise InputError(f"metadata of id {row_id!r}: {error}; expected a JSON object") from error
     if not is_text(text):
         raise InputError(f"metadata of id {row_id!r}: holds half a character; expected text")
-    if len(text) > LARGEST or len(text.encode()) > LARGEST:
-        raise InputError(f"metadata of id {row_id!r}: {len(text)} characters; expected at most {LARGEST} bytes as JSON")
+    if len(text) > LARGEST_METADATA or len(text.encode()) > LARGEST_METADATA:
+        raise InputError(
+            f"metadata of id {row_id!r}: {len(text)} characters; expected at most {LARGEST_METADATA} bytes as JSON"
+        )
     return text
 
 

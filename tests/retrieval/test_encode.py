@@ -37,7 +37,7 @@ def test_a_dataset_gives_the_codes_of_encode_image(trained_run, model, tiny_data
     assert (folder.codes == model.encode_image(paths)).all()
     assert np.allclose(folder.continuous, model.encode_image(paths, output="continuous"), atol=1e-3)
     assert [name for name, _ in rows] == data.images
-    assert rows[0][1]["label"] == data.label_texts[0].split()
+    assert rows[0][1]["labels"] == data.label_texts[0].split()
     assert folder.config["model"] == model.fingerprint
     assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "t", "--modality", "text") == 0
     folder, rows = rows_of(tmp_path / "t")
@@ -75,9 +75,9 @@ def test_folders_tables_texts_and_tars(trained_run, model, tmp_path):
     assert {name: code.tolist() for name, (code, _) in rows.items()} == {n: c.tolist() for n, c in wanted.items()}
     assert rejected.count("\n") == 1
     assert "broken.jpg" in rejected
-    rows, rejected = encoded(tmp_path / "table.csv", "--image-root", pictures, "--label-column", "labels")
+    rows, rejected = encoded(tmp_path / "table.csv", "--image-root", pictures)
     assert (rows["x"][0] == wanted["a/1.png"]).all()
-    assert rows["x"][1] == {"image": "a/1.png", "text": "red thing", "label": ["red", "warm"], "year": "2001"}
+    assert rows["x"][1] == {"image": "a/1.png", "text": "red thing", "labels": ["red", "warm"], "year": 2001}
     assert "missing.png" in rejected
     assert "leads out of the image root" in rejected
     rows, rejected = encoded(tmp_path / "lines.jsonl", "--modality", "text")

@@ -137,7 +137,7 @@ def test_metadata_of_any_depth_and_size_is_refused_on_the_way_in(tmp_path):
         for metadata, message in (
             (deep, "nested too deeply; expected at most 32"),
             (ring, "nested too deeply"),
-            ({"a": "é" * 600_000}, "600009 characters; expected at most 1000000 bytes"),
+            ({"a": "é" * 600_000}, "600009 characters; expected at most 1048576 bytes"),
             ({"a": "\ud800"}, "half a character"),
             ({"a": {1, 2}}, "expected a JSON object"),
         ):
