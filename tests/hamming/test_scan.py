@@ -3,8 +3,25 @@
 import numpy as np
 import pytest
 
-from math_hash.hamming import scan
+from math_hash.hamming import plain, scan
 from math_hash.hamming.codes import as_planes, hamming_distance, pack
+
+
+@pytest.mark.parametrize("k_bits", [1, 16, 130])
+def test_few_codes_are_searched_as_by_the_scan(k_bits):
+    rng = np.random.default_rng(k_bits)
+    codes, queries = (pack(rng.random((rows, k_bits)) < 0.5) for rows in (50, 7))
+    planes, most = as_planes(codes), rng.random(50) < 0.9
+    for dead in (None, most, np.ones(50, bool)):
+        for top_k in (1, 10, 90):
+            wanted = scan.nearest(queries, planes, k_bits, top_k, dead)
+            for got, right in zip(plain.nearest(queries, planes, top_k, dead), wanted, strict=True):
+                assert (got == right).all()
+                assert got.dtype == right.dtype
+        for radius in (0, 8, 200):
+            wanted = scan.within(queries[0], planes, radius, dead)
+            for got, right in zip(plain.within(queries[0], planes, radius, dead), wanted, strict=True):
+                assert got.tolist() == right.tolist()
 
 
 @pytest.mark.parametrize("k_bits", [1, 16, 64, 65, 200])

@@ -94,6 +94,20 @@ def test_folders_tables_texts_and_tars(trained_run, model, tmp_path):
     }  # fmt: skip
 
 
+def test_a_picture_with_five_texts_is_one_row_and_a_long_text_is_cut(trained_run, model, tiny_dataset, tmp_path):
+    lines = [f"{row}.png,text {number}" for row in (3, 5) for number in range(5)]
+    lines += [f"7.png,{'red ' * 250_000}", "3.png,again"]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,text", *lines]))
+    for modality in ("image", "text"):
+        flags = ["--output", tmp_path / modality, "--modality", modality, "--image-root", tiny_dataset]
+        assert command("encode", trained_run, tmp_path / "captions.csv", *flags, "--num-workers", 0) == 0
+        folder, rows = rows_of(tmp_path / modality)
+        assert [row_id for row_id, _ in rows] == ["3.png", "5.png", "7.png"]
+        assert rows[1][1] == {"image": "5.png", "text": "text 0 text 1 text 2 text 3 text 4"}
+        assert "3.png came before" in (tmp_path / modality / "rejected.tsv").read_text()
+    assert (folder.codes[2:] == model.encode_text(["red " * 20])).all()
+
+
 _SLOW = """
 import sys, time
 from math_hash.retrieval import shards

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import DTypeLike
 
+from math_hash.hamming import plain
+
 if TYPE_CHECKING:
     from math_hash.hamming.structure import Structure
     from math_hash.retrieval.engines.embedded.ivf import Ivf
@@ -85,7 +87,9 @@ class Segment:
             return self.ivf.nearest(queries, top_k)
         if self.structure:
             return self.structure.nearest(queries, top_k, self.dead)
-        from math_hash.hamming import scan  # numba: adding rows does without
+        if len(queries) * self.codes.size <= plain.FEW:
+            return plain.nearest(queries, self.codes, top_k, self.dead)
+        from math_hash.hamming import scan  # numba
 
         return scan.nearest(queries, self.codes, k_bits, top_k, self.dead)
 
@@ -93,6 +97,8 @@ class Segment:
         """Places and distances, as `scan.within` gives them."""
         if self.structure:
             return self.structure.within(query, radius, self.dead)
+        if self.codes.size <= plain.FEW:
+            return plain.within(query, self.codes, radius, self.dead)
         from math_hash.hamming import scan
 
         return scan.within(query, self.codes, radius, self.dead)
