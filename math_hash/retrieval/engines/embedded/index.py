@@ -50,6 +50,7 @@ class EmbeddedIndex(Index):
             self._generation: int | None = None
             self._snapshot, self._tail = self._no_snapshot(), Segment.empty(self._words, np.int64)
             self._filtered: dict[str, list[Segment]] = {}
+            self._known_fields: set[str] = set()
             self._refresh()
         except InputError:
             raise
@@ -205,7 +206,10 @@ class EmbeddedIndex(Index):
     def has_field(self, name: str) -> bool:
         """See `Index.has_field`."""
         with self._lock, self._store.errors():
-            return self._store.has_field(name)
+            self._refresh()
+            if name not in self._known_fields and self._store.has_field(name):
+                self._known_fields.add(name)
+            return name in self._known_fields
 
     def fields(self) -> set[str]:
         """See `Index.fields`."""
@@ -256,7 +260,7 @@ class EmbeddedIndex(Index):
             dead = self._store.dead_rows()
             for segment in (self._snapshot.segment, self._tail):
                 segment.bury(dead)
-            self._filtered = {}
+            self._filtered, self._known_fields = {}, set()
             self._seen = version
 
     def _read_snapshot(self, generation: int) -> Snapshot:
