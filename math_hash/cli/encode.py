@@ -9,7 +9,7 @@ from math_hash.errors import InputError
 
 _HELP = """\
 Turn a collection into codes. INPUT is a folder of pictures, a dataset folder, a table (.csv, .tsv, .jsonl) with
-columns id, image, text, label, a .txt file with one text per line, WebDataset tars ("shards/{000..099}.tar", a folder,
+columns id, image, text, labels, a .txt file with one text per line, WebDataset tars ("shards/{000..099}.tar", a folder,
 s3://bucket/shards), or embeddings: a folder of clip-retrieval, or parquet files with a column of vectors. To continue
 an interrupted run, give the same command again.
 
@@ -34,8 +34,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--modality", choices=("image", "text"), help="what to encode (texts of a .txt file, otherwise pictures)"
     )
     parser.add_argument("--image-root", help="folder that image paths start from (a table's own folder)")
-    for name in ("id", "image", "text", "label"):
-        parser.add_argument(f"--{name}-column", default=name, help=f"column of a table ({name})")
+    for name, column in (("id", "id"), ("image", "image"), ("text", "text"), ("label", "labels")):
+        parser.add_argument(f"--{name}-column", default=column, help=f"column of a table ({column})")
     parser.add_argument("--vector-column", default="", help="column of the vectors in parquet files (the only one)")
     parser.add_argument("--separator", default=",", help="separator of the labels in a cell (,)")
     parser.add_argument("--bits", type=int, help="keep this many bits, the most significant ones (all)")

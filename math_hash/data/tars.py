@@ -86,7 +86,7 @@ def _add_part(record: Record, ending: str, content: str, columns: Columns) -> No
     elif ending == "json":
         try:
             other = columns.record(record.where, json.loads(content))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             record.problem = f"its .json is not a JSON object ({error})"
             return
         record.texts, record.labels = other.texts or record.texts, other.labels or record.labels

@@ -13,6 +13,7 @@ From WebDataset tars, in which the pictures stay, or a folder that Hugging Face 
   python tools/make_datasets/make_custom.py shards/
   python tools/make_datasets/make_custom.py "shards/{000..099}.tar"
 
+Several rows of a table may name one picture: they become one row with all their texts.
 Texts and labels may be missing in some rows, or altogether. Then: math-hash train --dataset mine
 """
 
@@ -34,6 +35,7 @@ from math_hash.data.building.build import build_dataset
 from math_hash.data.building.source import Source, label_matrix
 from math_hash.data.collection import read_collection
 from math_hash.data.records import Columns, Record
+from math_hash.data.same_picture import as_one, picture_key
 from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
@@ -43,9 +45,9 @@ def read_records(records: Iterable[Record], tar: Path) -> tuple[list[Record], li
     """Separate usable records from others; pictures that are not files go into a new tar file.
 
     Returns:
-        The usable records; for each of the others, where it stood and what is wrong.
+        The usable records, all rows of a picture in one; for each of the others, where it stood and what is wrong.
     """
-    kept: list[Record] = []
+    kept: dict[bytes | str, list[Record]] = {}
     rejected: list[tuple[str, str]] = []
     archive: tarfile.TarFile | None = None
     with ExitStack() as stack:
@@ -56,13 +58,15 @@ def read_records(records: Iterable[Record], tar: Path) -> tuple[list[Record], li
             if record.problem:
                 rejected.append((record.where, record.problem))
                 continue
-            if record.content is not None:
+            rows = kept.setdefault(picture_key(record), [])
+            if record.content is not None and not rows:
                 if archive is None:
                     tar.parent.mkdir(parents=True)
                     archive = stack.enter_context(tarfile.open(tar, "w"))
-                _pack(record, record.content, archive, tar.name, len(kept))
-            kept.append(record)
-    return kept, rejected
+                _pack(record, record.content, archive, tar.name, len(kept) - 1)
+            record.content = None
+            rows.append(record)
+    return [as_one(rows) for rows in kept.values()], rejected
 
 
 def _pack(record: Record, content: bytes, archive: tarfile.TarFile, tar_name: str, number: int) -> None:
