@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-
 
 @dataclass
 class Record:
