@@ -148,6 +148,18 @@ class Index(ABC):
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
 
+    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
+        """Replace the metadata of rows, all at once or none, which keep ids and codes. Embedded only.
+
+        Args:
+            ids: n ids of rows that are there.
+            metadata: n JSON objects, with None for a row without metadata.
+
+        Raises:
+            InputError: an id is not there, metadata is no JSON object, or the engine cannot change rows.
+        """
+        raise InputError(f"{self.uri}: this engine changes no metadata; delete the rows, and add them again")
+
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
         possible = self._possible(as_python(ids))
