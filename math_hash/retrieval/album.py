@@ -173,7 +173,7 @@ class Album:
                 )
             self._move(before, wanted)
             new = {row_id: group for row_id, group in wanted.items() if row_id not in before}
-            skipped += unread + self._add(new, progress, stop)
+            skipped = sorted([*skipped, *unread, *self._add(new, progress, stop)])
             self.index.delete([row_id for row_id in before if row_id not in wanted])
             write_rejected(self.folder / _SKIPPED, skipped)
             changes = Changes.between(_paths(before), _paths(self._rows()), skipped)

@@ -111,7 +111,7 @@ def list_pictures(folder: Path, without: Path) -> tuple[list[PictureFile], list[
             except FileNotFoundError:  # deleted just now
                 continue
             files.append(PictureFile(name, status.st_size, status.st_mtime_ns))
-    return sorted(files, key=lambda file: file.path), sorted(skipped)
+    return sorted(files, key=lambda file: file.path), skipped
 
 
 def _refuse(error: OSError) -> None:
