@@ -113,7 +113,8 @@ def _begin(folder: Path, flags: argparse.Namespace) -> None:
     Raises:
         InputError: the folder is there and is no album, holds no pictures, or the model cannot be had.
     """
-    if folder.exists() and not {path.name for path in folder.iterdir()} <= {OWN_MODEL}:
+    present = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if not all(name == OWN_MODEL or name.startswith(".") for name in present):  # these a killed process may have left
         raise InputError(f"{folder}: is there already and is no album; name another folder")
     choices = _choices(flags)
     if flags.model is None:

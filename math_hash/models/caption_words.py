@@ -30,7 +30,7 @@ def caption_words() -> list[str]:
     """Short captions, one for each word, in the forms that people write.
 
     >>> caption_words()[:2], len(caption_words())
-    (['a photo of people', 'a man'], 165)
+    (['a photo of people', 'a man'], 166)
     """
     words = [word.strip() for word in _WORDS.replace("\n", ";").split(";") if word.strip()]
     return [_TEMPLATES[place % len(_TEMPLATES)].format(word) for place, word in enumerate(words)]

@@ -21,6 +21,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from math_hash.data.exif import photo_metadata
 from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
@@ -160,7 +162,7 @@ class Album:
         if listed == self._listed:
             return Changes()
         with _alone(self.folder):
-            files, unread = with_sums(self.photos, listed, read_manifest(self.folder / _MANIFEST))
+            files, unread = with_sums(self.photos, listed, read_manifest(self.folder / _MANIFEST), progress)
             write_manifest(self.folder / _MANIFEST, files, started)
             wanted: dict[str, list[PictureFile]] = defaultdict(list)
             for file in files:
@@ -202,7 +204,6 @@ class Album:
         files = [group[0] for row_id, group in new.items() if row_id not in reasons]
         if files:
             import torch
-            from tqdm import tqdm
 
             bar = tqdm(total=len(files), desc="encoding photographs", unit="picture", disable=not progress)
             for batch in read_pictures(self.photos, files, self.model.image_transform):

@@ -3,10 +3,12 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from tqdm import tqdm
 
 from math_hash.data.picture_formats import PICTURES, missing_reader
 from math_hash.errors import InputError
@@ -129,12 +131,13 @@ def _why_skipped(path: Path) -> str:
 
 
 def with_sums(
-    folder: Path, files: Iterable[PictureFile], known: Mapping[str, PictureFile]
+    folder: Path, files: Sequence[PictureFile], known: Mapping[str, PictureFile], progress: bool = False
 ) -> tuple[list[PictureFile], list[Skipped]]:
     """The same files with their sums, and those that cannot be read; such as were deleted meanwhile are left out.
 
     Args:
         known: files with sums, by path; where size and time are the same, the sum is taken from there.
+        progress: show a progress bar.
     """
 
     def summed(file: PictureFile) -> PictureFile | Skipped | None:
@@ -149,7 +152,8 @@ def with_sums(
             return file.path, f"cannot be read ({error.strerror})"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(summed, files))
+        sums = pool.map(summed, files)
+        results = list(tqdm(sums, total=len(files), desc="looking at files", unit="file", disable=not progress))
     read = [result for result in results if isinstance(result, PictureFile)]
     return read, [result for result in results if isinstance(result, tuple)]
 
