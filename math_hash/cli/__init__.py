@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from math_hash.cli import (
+    album,
     benchmark,
     compare,
     dataset,
@@ -23,6 +24,7 @@ from math_hash.cli import (
     leak_check,
     search,
     serve,
+    sync,
     train,
 )
 from math_hash.cli.flags import add_flags, given_options
@@ -30,7 +32,7 @@ from math_hash.errors import InputError, exit_code
 
 _COMMANDS = (
     train, evaluate, leak_check, dataset, encode_features, benchmark, compare, encode, index, search, duplicates, serve,
-    export,
+    export, album, sync,
 )  # fmt: skip
 
 

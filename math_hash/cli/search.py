@@ -132,7 +132,8 @@ def _labels(result: Result) -> str:
 
 
 def _text(result: Result) -> str:
-    return str(result.metadata.get("text") or "")
+    text, image = (str(result.metadata.get(name) or "") for name in ("text", "image"))
+    return text or (image if image != result.id else "")
 
 
 def _write_sheet(path: Path, query: str, answer: Answer, images: Path | None) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from math_hash.data.records import PICTURES, Columns, Record, as_list
+from math_hash.data.picture_formats import PICTURES
+from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import is_remote, remote_tars
 from math_hash.data.same_picture import merge_adjacent
 from math_hash.data.tars import numbered_tars, read_remote_tars, read_tars

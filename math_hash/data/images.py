@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 from tqdm import tqdm
 
+from math_hash.data.picture_formats import missing_reader
 from math_hash.errors import InputError
 
 # what Pillow's decoders raise on files that are not what their name says
@@ -63,8 +64,9 @@ def open_image(source: ImageFile) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such picture; check --image-root") from error
     except _DECODE_ERRORS as error:
+        reason = missing_reader(Path(str(name)).suffix.lower()) or _first_line(error)
         raise InputError(
-            f"{name}: cannot be decoded ({_first_line(error)}); replace the file, or use --on-bad-image skip"
+            f"{name}: cannot be decoded ({reason}); replace the file, or use --on-bad-image skip"
         ) from error
 
 

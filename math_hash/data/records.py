@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 LARGEST_METADATA = 2**20  # bytes of a row's metadata as JSON
-PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 
 
 @dataclass

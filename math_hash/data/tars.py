@@ -6,7 +6,8 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from math_hash.data.records import PICTURES, Columns, Record, as_list
+from math_hash.data.picture_formats import PICTURES
+from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import expand_ranges, open_remote_tar
 from math_hash.errors import InputError
 

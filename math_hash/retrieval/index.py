@@ -162,6 +162,18 @@ class Index(ABC):
         is_number = self.id_kind is int and re.fullmatch("-?[0-9]{1,19}", name) and abs(int(name)) < 2**63
         return int(name) if is_number else name
 
+    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
+        """Replace the metadata of rows, all at once or none, which keep ids and codes. Embedded only.
+
+        Args:
+            ids: n ids of rows that are there.
+            metadata: n JSON objects, with None for a row without metadata.
+
+        Raises:
+            InputError: an id is not there, metadata is no JSON object, or the engine cannot change rows.
+        """
+        raise InputError(f"{self.uri}: this engine changes no metadata; delete the rows, and add them again")
+
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
         possible = self._possible(as_python(ids))

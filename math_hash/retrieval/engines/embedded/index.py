@@ -79,6 +79,11 @@ class EmbeddedIndex(Index):
                 except InputError as error:  # the rows are safe already
                     warnings.warn(f"{self.uri}: no snapshot was written ({error})", stacklevel=3)
 
+    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
+        """See `Index.set_metadata`."""
+        with self._lock, self._store.errors(), self._store.transaction():
+            self._store.set_metadata(ids, metadata)
+
     def _delete(self, ids: list[Id]) -> int:
         with self._lock, self._store.errors():
             with self._store.transaction():
@@ -196,12 +201,8 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = {}
-            for row_id in ids:
-                if row := self._store.row(row_id):
-                    code, text = row
-                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
-            return rows
+            stored = {row_id: self._store.row(row_id) for row_id in ids}
+        return {row_id: (np.frombuffer(row[0], np.uint8), json.loads(row[1])) for row_id, row in stored.items() if row}
 
     def has_field(self, name: str) -> bool:
         """See `Index.has_field`."""
