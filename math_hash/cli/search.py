@@ -4,22 +4,32 @@ import argparse
 import base64
 import html
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_precision
+from math_hash.cli.flags import DEVICE, add_model_flags
 from math_hash.errors import InputError
 from math_hash.files import write_text
+from math_hash.retrieval.client import MOST_RESULTS, Client
 from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, Result, Searcher
 
 _HELP = """\
 Search an index by words or by a picture.
 
-  math-hash search photos.index --model RUN --text "two dogs on a beach" --images photos --html results.html
+  math-hash search photos.index --model RUN --text "two dogs on a beach" --image-root photos --output results.html
   math-hash search photos.index --model RUN --image photo.jpg --radius 10 --filter label=dog
+  math-hash search --server http://127.0.0.1:8000 --text "two dogs on a beach"
 """
+# flags that have no effect in a search by a server, and their defaults
+_OF_INDEX = {
+    "index": None, "model": None, "image_root": None, "device": DEVICE, "precision": "auto", "bits": None,
+    "rerank": "asymmetric", "codes": None, "candidates": CANDIDATES,
+}  # fmt: skip
+_SIDE = 240  # of a picture in a contact sheet, in pixels
 _STYLE = (
     "body{font:15px system-ui,sans-serif;margin:1rem}main{display:grid;gap:12px;"
     "grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}figure{margin:0;border:1px solid #8885;"
@@ -36,21 +46,26 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("index", metavar="URI", help="the index")
-    parser.add_argument("--model", required=True, help="the model that made the codes")
+    parser.add_argument("index", nargs="?", metavar="URI", help="the index")
+    parser.add_argument("--model", help="the model that made the codes")
+    parser.add_argument("--server", metavar="URL", help="ask the server of `math-hash serve`, instead of an index")
+    parser.add_argument("--token", help="of the server (MATH_HASH_TOKEN)")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--text", help="words to search for")
     query.add_argument("--image", type=Path, help="picture to search for")
-    parser.add_argument("--top", type=int, default=20, help="number of results (20)")
+    parser.add_argument("--top-k", type=int, default=20, help="number of results (20)")
+    parser.add_argument("--top", dest="top_k", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
-    parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
-    add_precision(parser)
+    add_filter_flag(parser, "metadata that results must have")
+    add_model_flags(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     add_rerank_flags(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
-    parser.add_argument("--images", type=Path, help="folder that image paths start from, for --html")
+    form.add_argument("--output", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
+    form.add_argument("--html", dest="output", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--image-root", type=Path, help="folder that image paths start from, for --output")
+    parser.add_argument("--images", dest="image_root", type=Path, help=argparse.SUPPRESS)
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -67,24 +82,60 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_filter_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add `--filter`, which `filter_of` reads."""
+    parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help=meaning)
+
+
+def filter_of(texts: Sequence[str]) -> dict[str, Any]:
+    """The filter, as `Index.search` takes it, that the values of `--filter` describe.
+
+    Raises:
+        InputError: a text is no NAME=VALUE.
+    """
+    return dict(_condition(text) for text in texts)
+
+
 def run(flags: argparse.Namespace) -> None:
     """Search, and print or write the results."""
-    where = dict(_condition(text) for text in flags.filter)
+    where = filter_of(flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
-    answer = _search(flags, where)
+    if flags.image_root and not flags.output:
+        raise InputError("--image-root: is for the pictures of a contact sheet; give --output FILE too")
+    client = _client(flags)
+    answer = _ask(client, flags, where) if client else _search(flags, where)
     results = answer.results
     if flags.json:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
-    elif flags.html:
+    elif flags.output:
         query = flags.text if flags.text is not None else str(flags.image)
-        _write_sheet(flags.html, query, answer, flags.images)
-        print(f"{len(results)} results: {flags.html}")
+        _write_sheet(flags.output, query, answer, partial(_picture, client, flags.image_root))
+        print(f"{len(results)} results: {flags.output}")
     else:
         _print_table(results)
     for note in answer.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _client(flags: argparse.Namespace) -> Client | None:
+    """The server to ask; None: an index is to be opened here.
+
+    Raises:
+        InputError: flags of the one are given to the other, or neither is named.
+    """
+    if not flags.server:
+        if flags.token:
+            raise InputError("--token: is of a server; give --server URL too")
+        if not flags.index or not flags.model:
+            raise InputError("nothing to search: give an index and --model, or --server URL")
+        return None
+    for name, default in _OF_INDEX.items():
+        if getattr(flags, name) != default:
+            flag = "the index" if name == "index" else f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag}: is of the server, and set where it is started; leave it out with --server")
+    return Client(flags.server, flags.token or os.environ.get("MATH_HASH_TOKEN", ""))
 
 
 def _condition(text: str) -> tuple[str, Any]:
@@ -98,17 +149,29 @@ def _condition(text: str) -> tuple[str, Any]:
     return name, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
+def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
+    top_k = flags.top_k if flags.radius is None else MOST_RESULTS
+    if flags.image:
+        answer = client.search_image(flags.image, top_k, flags.radius, where)
+    else:
+        answer = client.search_text(flags.text, top_k, flags.radius, where)
+    if flags.radius is not None and len(answer.results) == MOST_RESULTS:
+        answer.notes.append(f"there may be more: a server returns at most {MOST_RESULTS} rows")
+    return answer
+
+
 def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
+    from math_hash.models.device import choose_device
     from math_hash.models.load import load_model
     from math_hash.retrieval import open_index
 
     with open_index(flags.index, create=False) as index:
-        model = load_model(flags.model, precision=flags.precision)
+        model = load_model(flags.model, choose_device(flags.device), flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         searcher = Searcher(index, model, flags.rerank, flags.codes, flags.candidates)
         query = searcher.query("image", flags.image) if flags.image else searcher.query("text", flags.text)
-        return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
+        return searcher.search(query, flags.top_k if flags.radius is None else None, flags.radius, where)
 
 
 def _print_table(results: Sequence[Result]) -> None:
@@ -131,12 +194,19 @@ def _text(result: Result) -> str:
     return str(result.metadata.get("text") or "")
 
 
-def _write_sheet(path: Path, query: str, answer: Answer, images: Path | None) -> None:
+def _picture(client: Client | None, root: Path | None, result: Result) -> bytes | None:
+    """The picture of a row, as JPEG: from the server, or from below the folder of the pictures."""
+    if client:
+        return client.picture(result.id, _SIDE)
     from math_hash.retrieval.thumbnail import thumbnail
 
+    return thumbnail(root, result.metadata, _SIDE) if root else None
+
+
+def _write_sheet(path: Path, query: str, answer: Answer, picture_of: Callable[[Result], bytes | None]) -> None:
     cells = []
     for result in answer.results:
-        picture = thumbnail(images, result.metadata, 240) if images else None
+        picture = picture_of(result)
         content = base64.b64encode(picture or b"").decode()
         image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
         words = html.escape(_text(result)[:120] or str(result.id))

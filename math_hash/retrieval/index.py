@@ -12,6 +12,8 @@ from math_hash.hamming.join import Pairs, pairs_within
 from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids, is_text
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 
+Metadata = Sequence[Mapping[str, Any] | None] | None  # a JSON object per row, None for a row without one
+
 
 class Index(ABC):
     """Codes with ids and metadata, searched by Hamming distance. `open_index` opens one.
@@ -36,10 +38,7 @@ class Index(ABC):
         """int or str; None while it has no rows yet."""
 
     def add(
-        self,
-        ids: Sequence[Id] | np.ndarray,
-        codes: np.ndarray,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        self, ids: Sequence[Id] | np.ndarray, codes: np.ndarray, metadata: Metadata = None, replace: bool = False
     ) -> None:
         """Add rows. When it returns, they are safe; if it fails, none or whole batches of them have been added.
 
@@ -47,6 +46,7 @@ class Index(ABC):
             ids: n ids that are not in the index yet.
             codes: packed, uint8 (n, ceil(k_bits / 8)).
             metadata: n JSON objects, with None for a row without metadata.
+            replace: ids may be in the index; their rows are replaced, and then come last in the order of insertion.
 
         Raises:
             InputError: codes are of another length, an id is of another kind or is there already, metadata is no
@@ -60,7 +60,7 @@ class Index(ABC):
             raise InputError("add: an id occurs twice among those to add; expected each once")
         if row_ids:
             self._require_kind(row_ids)
-            self._add(row_ids, codes, metadata)
+            self._add(row_ids, codes, metadata, replace)
 
     def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find the nearest rows of each query.
@@ -153,6 +153,10 @@ class Index(ABC):
         possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
 
+    def ids(self, where: Mapping[str, Any] | None = None) -> np.ndarray:
+        """The ids of the rows that pass a filter, or of all rows, (n,), in no particular order."""
+        return self._ids(_checked_filter(where)) if self.id_kind is not None else np.empty(0, np.int64)
+
     def rows(self, ids: Sequence[Id] | np.ndarray) -> list[tuple[np.ndarray, dict[str, Any]] | None]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of each id; None where it is not there."""
         wanted = as_python(ids)
@@ -235,10 +239,13 @@ class Index(ABC):
         return list(dict.fromkeys(row_id for row_id in ids if type(row_id) is kind))
 
     @abstractmethod
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None: ...
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Metadata, replace: bool) -> None: ...
 
     @abstractmethod
     def _delete(self, ids: list[Id]) -> int: ...
+
+    @abstractmethod
+    def _ids(self, where: Mapping[str, Any]) -> np.ndarray: ...
 
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...

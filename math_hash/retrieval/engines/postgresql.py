@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ import numpy as np
 from math_hash.errors import InputError, import_extra, one_line
 from math_hash.hamming.codes import unpack
 from math_hash.retrieval.ids import KINDS, Id, IdKind
-from math_hash.retrieval.index import Index
+from math_hash.retrieval.index import Index, Metadata
 from math_hash.retrieval.neighbors import Neighbors
 from math_hash.retrieval.uri import ivf_options, uri_options
 
@@ -47,7 +47,9 @@ class PostgreSQLIndex(Index):
         try:
             if not self._read_comment():
                 if not create or k_bits is None:
-                    raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
+                    raise InputError(
+                        f"{self.uri}: no such table; make it with `math-hash index CODES --output {self.uri}`"
+                    )
                 self.k_bits, self.model = k_bits, model
         except InputError:
             self._connection.close()
@@ -82,12 +84,14 @@ class PostgreSQLIndex(Index):
         self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
         self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Metadata, replace: bool) -> None:
         is_new = self._id_kind is None
         try:
             with self._errors(), self._connection.transaction():
                 if is_new:
                     self._make(type(ids[0]))
+                if replace:
+                    self._delete(ids)
                 copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
                     for place, (row_id, digits) in enumerate(zip(ids, self._as_digits(codes), strict=True)):
@@ -101,6 +105,10 @@ class PostgreSQLIndex(Index):
     def _delete(self, ids: list[Id]) -> int:
         with self._errors():
             return self._connection.execute(f"DELETE FROM {self.table} WHERE id = ANY(%s)", [ids]).rowcount
+
+    def _ids(self, where: Mapping[str, Any]) -> np.ndarray:
+        [everything] = self._neighbors(np.zeros((1, -(-self.k_bits // 8)), np.uint8), where, None, "")
+        return everything.ids
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._errors():

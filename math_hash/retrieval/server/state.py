@@ -1,6 +1,5 @@
 """What the routes of a server share."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import numpy as np
 from fastapi import Depends, HTTPException, Request
 
 from math_hash.models.code_model import CodeModel
-from math_hash.retrieval.ids import Id
+from math_hash.retrieval.ids import Id, as_id
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.searcher import EncodedQuery, Searcher
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
@@ -36,7 +35,7 @@ class ServerState:
 
     def row_id(self, name: str) -> Id:
         """The id that a request names; ids arrive as text, also where the index has integers."""
-        return int(name) if self.index.id_kind is int and re.fullmatch("-?[0-9]{1,18}", name) else name
+        return as_id(name, self.index.id_kind)
 
     def row(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of a row.

@@ -19,11 +19,11 @@ import numpy as np
 from math_hash.errors import InputError, import_extra
 from math_hash.hamming import scan
 from math_hash.retrieval.engines.embedded import ivf
-from math_hash.retrieval.engines.embedded.segment import Segment
+from math_hash.retrieval.engines.embedded.segment import Segment, ids_at
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
 from math_hash.retrieval.engines.embedded.store import DATABASE, Store
 from math_hash.retrieval.ids import Id, IdKind
-from math_hash.retrieval.index import Index
+from math_hash.retrieval.index import Index, Metadata
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 from math_hash.retrieval.uri import ivf_options, structure_option, uri_options
 
@@ -59,16 +59,20 @@ class EmbeddedIndex(Index):
         if (self.folder / DATABASE).exists():
             return
         if not can_begin:
-            raise InputError(f"{self.uri}: no index is there; make one with `math-hash index CODES --to {self.uri}`")
+            raise InputError(
+                f"{self.uri}: no index is there; make one with `math-hash index CODES --output {self.uri}`"
+            )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise InputError(f"{self.uri}: is there already and is no index; name another folder")
 
     # ---- changes ----
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Metadata, replace: bool) -> None:
         with self._lock, self._store.errors():
             with self._store.transaction():
                 self._require_kind(ids)  # once more: another process may have added the first rows just now
+                if replace:
+                    self._store.delete(ids)
                 self._store.insert(ids, codes, metadata)
             self._refresh()
             if len(self._tail) > max(_UNSAVED, len(self._snapshot.segment) // 4):
@@ -122,14 +126,14 @@ class EmbeddedIndex(Index):
 
     def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
         segments, places, distances = self._nearest(codes, top_k, where)
-        found = _ids(segments, places), distances, self._codes(segments, places)
+        found = ids_at(segments, places), distances, self._codes(segments, places)
         if (distances[:, -1:] >= 0).all():
             return [Neighbors(*values) for values in zip(*found, strict=True)]
         return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
 
     def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
         segments, places, distances = self._nearest(codes, top_k, where)
-        return BatchNeighbors.padded(_ids(segments, places), distances, top_k)
+        return BatchNeighbors.padded(ids_at(segments, places), distances, top_k)
 
     def _nearest(
         self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]
@@ -158,16 +162,22 @@ class EmbeddedIndex(Index):
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
                 places, distances = places[order], distances[order].astype(np.int64)
-                neighbors.append(Neighbors(_ids(segments, places), distances, self._codes(segments, places)))
+                neighbors.append(Neighbors(ids_at(segments, places), distances, self._codes(segments, places)))
             return neighbors
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.all_codes`."""
+        return self._all_codes({})
+
+    def _ids(self, where: Mapping[str, Any]) -> np.ndarray:
+        return self._all_codes(where)[0]
+
+    def _all_codes(self, where: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         with self._lock, self._store.errors():
             self._refresh()
-            rows = Segment.concatenate([segment.alive() for segment in self._segments({})])
+            rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
-        return _ids([rows], places), self._codes([rows], places)
+        return ids_at([rows], places), self._codes([rows], places)
 
     def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
         """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
@@ -285,14 +295,3 @@ def _as_array(ids: list[Any], id_kind: IdKind | None) -> np.ndarray:
 def _offsets(segments: Sequence[Segment]) -> np.ndarray:
     """Where the places of each segment start, once they stand one after another."""
     return np.cumsum([0, *(len(segment) for segment in segments[:-1])])
-
-
-def _ids(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
-    """Ids at places that count through one or two segments."""
-    first = segments[0]
-    if len(segments) == 1:
-        ids = first.ids[places] if len(first) else np.empty(places.shape, first.ids.dtype)
-    else:
-        in_first = first.ids[np.minimum(places, len(first) - 1)]
-        ids = np.where(places < len(first), in_first, segments[1].ids[np.maximum(places - len(first), 0)])
-    return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")

@@ -91,3 +91,14 @@ class Segment:
         if self.structure:
             return self.structure.within(query, radius, self.dead)
         return scan.within(query, self.codes, radius, self.dead)
+
+
+def ids_at(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
+    """Ids at places that count through one or two segments."""
+    first = segments[0]
+    if len(segments) == 1:
+        ids = first.ids[places] if len(first) else np.empty(places.shape, first.ids.dtype)
+    else:
+        in_first = first.ids[np.minimum(places, len(first) - 1)]
+        ids = np.where(places < len(first), in_first, segments[1].ids[np.maximum(places - len(first), 0)])
+    return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")
