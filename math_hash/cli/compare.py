@@ -22,7 +22,7 @@ RaBitQ, PQ and OPQ need `pip install 'math_hash[search]'`, and are left out with
 
 The other options are those of training, with their defaults there.
 """
-_WITHOUT = ("k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels")
+_WITHOUT = ("k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels", "result_name")
 DEFAULT_UNSEEN = 4
 
 

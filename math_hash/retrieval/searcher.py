@@ -76,7 +76,7 @@ class Searcher:
 
     Raises:
         InputError: the index holds codes of another model; `codes` is missing, not needed, damaged, of another model,
-            or was encoded without what is compared.
+            or was encoded without what is compared; a number of candidates without reranking.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class Searcher:
         codes: str | os.PathLike[str] | None = None,
         candidates: int = CANDIDATES,
     ):
+        if rerank == "none" and candidates != CANDIDATES:
+            raise InputError(f"--candidates {candidates}: are reranked, which --rerank none does not; leave one out")
         index.require_model(model.fingerprint, model.k_bits)
         self.index, self.model, self.candidates = index, model, candidates
         self._compares_vectors = rerank == "vectors"
