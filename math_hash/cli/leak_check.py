@@ -18,7 +18,7 @@ the rest of their batch are. A run folder is checked on its own dataset.
 """
 _WITHOUT = (
     "is_train", "resume", "pretrained", "ties", "result_name", "save_dir", "freeze_encoder", "image_cache", "cache_dir",
-    "val_num", "select_on", "unseen_labels",
+    "val_num", "select_on", "unseen_labels", "precision",
 )  # fmt: skip
 
 
