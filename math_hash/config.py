@@ -80,9 +80,7 @@ class Config:
     features: str = option("", "folder of precomputed features that replaces the encoder (see docs/features.md)")
     query_num: int = option(2000, "rows used as queries", minimum=1)
     train_num: int = option(10000, "rows used for training (validation rows included)", minimum=1)
-    val_num: int = option(
-        500, "rows cut from the training rows for choosing the epoch, with --select-on val", minimum=0
-    )
+    val_num: int = option(500, "training rows held out for choosing the epoch, with --select-on val", minimum=0)
     split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
     unseen_labels: int = option(0, "labels, drawn with --split-seed, never trained on and evaluated alone", minimum=0)
     draw_captions: bool = option(False, "in each epoch, train on one of an image's captions, drawn at random")
@@ -135,9 +133,8 @@ class Config:
     save_dir: str = option("", "the run's folder (default: one of its own in ./<result-name>/<dataset>_<k-bits>)")
 
     def __post_init__(self) -> None:
-        if not self.result_name:
-            dataset = "FLICKR" if self.dataset == "flickr25k" else self.dataset.upper()  # as the MATH release names it
-            self.result_name = f"RESULT_{self.method.rpartition(':')[2]}_{dataset}"
+        dataset = "FLICKR" if self.dataset == "flickr25k" else self.dataset.upper()  # as the MATH release names it
+        self.result_name = self.result_name or f"RESULT_{self.method.rpartition(':')[2]}_{dataset}"
         self.precision = self.precision or ("no" if self.is_train else "auto")
         for item in fields(self):
             self._check(item)

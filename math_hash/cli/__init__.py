@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 
-from math_hash import __version__
 from math_hash.cli import (
     benchmark,
     compare,
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
-    parser.add_argument("--version", action="version", version=f"math_hash {__version__}")
+    parser.add_argument("--version", action="version", version=f"math_hash {sys.modules['math_hash'].__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_command(commands)
