@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from math_hash.cli.flags import add_precision
+from math_hash.cli.flags import add_model_flags
 from math_hash.errors import InputError
 from math_hash.retrieval.album import Album
 from math_hash.retrieval.album_files import Changes
@@ -39,7 +39,7 @@ def add_album_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("album", type=Path, nargs="?", help="folder of the album (photos.album beside the photographs)")
     parser.add_argument("--watch", action="store_true", help="sync again whenever something changed, until Ctrl-C")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks, with --watch (5)")
-    add_precision(parser)
+    add_model_flags(parser)
 
 
 def run(flags: argparse.Namespace) -> None:

@@ -72,6 +72,7 @@ def open_image(source: ImageFile) -> Image.Image:
 
 def _decode(file: str | Path | io.BytesIO) -> Image.Image:
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, which changes no pixel
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)

@@ -1,6 +1,5 @@
 """One interface to every engine that holds codes and finds the nearest ones."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -16,6 +15,8 @@ from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 
 if TYPE_CHECKING:
     from math_hash.hamming.join import Pairs
+
+Metadata = Sequence[Mapping[str, Any] | None] | None  # a JSON object per row, None for a row without one
 
 
 class Index(ABC):
@@ -41,10 +42,7 @@ class Index(ABC):
         """int or str; None while it has no rows yet."""
 
     def add(
-        self,
-        ids: Sequence[Id] | np.ndarray,
-        codes: np.ndarray,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        self, ids: Sequence[Id] | np.ndarray, codes: np.ndarray, metadata: Metadata = None, replace: bool = False
     ) -> None:
         """Add rows. When it returns, they are safe; if it fails, none or whole batches of them have been added.
 
@@ -52,6 +50,7 @@ class Index(ABC):
             ids: n ids that are not in the index yet.
             codes: packed, uint8 (n, ceil(k_bits / 8)).
             metadata: n JSON objects, with None for a row without metadata.
+            replace: ids may be in the index; their rows are replaced, and then come last in the order of insertion.
 
         Raises:
             InputError: codes are of another length, an id is of another kind or is there already, metadata is no
@@ -67,7 +66,7 @@ class Index(ABC):
             self._require_kind(row_ids)
             objects = metadata if metadata is not None else [None] * len(row_ids)
             texts = [as_json(row_id, given) for row_id, given in zip(row_ids, objects, strict=True)]
-            self._add(row_ids, codes, texts)
+            self._add(row_ids, codes, texts, replace)
 
     def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find the nearest rows of each query.
@@ -157,11 +156,6 @@ class Index(ABC):
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
 
-    def id_of(self, name: str) -> Id:
-        """The id that a person or a browser writes as `name`: an integer where the index has integers."""
-        is_number = self.id_kind is int and re.fullmatch("-?[0-9]{1,19}", name) and abs(int(name)) < 2**63
-        return int(name) if is_number else name
-
     def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
         """Replace the metadata of rows, all at once or none, which keep ids and codes. Embedded only.
 
@@ -172,12 +166,17 @@ class Index(ABC):
         Raises:
             InputError: an id is not there, metadata is no JSON object, or the engine cannot change rows.
         """
-        raise InputError(f"{self.uri}: this engine changes no metadata; delete the rows, and add them again")
+        row_ids = checked_ids(ids)
+        self._set_metadata(row_ids, [as_json(*row) for row in zip(row_ids, metadata, strict=True)])
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
         possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
+
+    def ids(self, where: Mapping[str, Any] | None = None) -> np.ndarray:
+        """The ids of the rows that pass a filter, or of all rows, (n,), in no particular order."""
+        return self._ids(clauses_for(self, where)) if self.id_kind is not None else np.empty(0, np.int64)
 
     def rows(self, ids: Sequence[Id] | np.ndarray) -> list[tuple[np.ndarray, dict[str, Any]] | None]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of each id; None where it is not there."""
@@ -269,10 +268,16 @@ class Index(ABC):
         return list(dict.fromkeys(row_id for row_id in ids if type(row_id) is kind))
 
     @abstractmethod
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None]) -> None: ...
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None: ...
+
+    def _set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
+        raise InputError(f"{self.uri}: this engine changes no metadata; delete the rows, and add them again")
 
     @abstractmethod
     def _delete(self, ids: list[Id]) -> int: ...
+
+    @abstractmethod
+    def _ids(self, where: list[Clause]) -> np.ndarray: ...
 
     @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...

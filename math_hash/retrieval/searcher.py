@@ -77,7 +77,7 @@ class Searcher:
 
     Raises:
         InputError: the index holds codes of another model; `codes` is missing, not needed, damaged, of another model,
-            or was encoded without what is compared.
+            or was encoded without what is compared; a number of candidates without reranking.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class Searcher:
         codes: str | os.PathLike[str] | None = None,
         candidates: int = CANDIDATES,
     ):
+        if rerank == "none" and candidates != CANDIDATES:
+            raise InputError(f"--candidates {candidates}: are reranked, which --rerank none does not; leave one out")
         self.index, self.model, self.candidates = index, model, candidates
         self._compares_vectors = rerank == "vectors"
         self._scorer: Scorer | None = None

@@ -10,6 +10,7 @@ from retrieval.servers import milvus, postgresql
 from math_hash.errors import InputError
 from math_hash.hamming.codes import hamming_distance, pack
 from math_hash.retrieval import open_index
+from math_hash.retrieval.update import update
 
 _number = itertools.count()
 _SERVER = [pytest.mark.server, pytest.mark.slow]
@@ -97,6 +98,7 @@ def test_filters_choose_rows_by_value_or_member(engine):
         ):
             assert sorted(index.search(codes[:1], 60, where)[0].ids.tolist()) == list(wanted), where
             assert sorted(index.search_radius(codes[:1], 32, where)[0].ids.tolist()) == list(wanted), where
+            assert sorted(index.ids(where).tolist()) == list(wanted), where
         with pytest.raises(InputError, match="no row has the field 'lable'; fields are day, label, ok, row"):
             index.search(codes[:1], 60, {"lable": {"not": "even"}})
         index.delete([0])
@@ -127,6 +129,25 @@ def test_deleted_rows_are_gone_and_an_id_is_added_once(engine):
         for k_bits, model, message in ((8, "", "16 bits, not 8"), (16, "b", "another model")):
             with pytest.raises(InputError, match=message):
                 open_index(uri, k_bits, model)
+
+
+def test_an_update_adds_new_rows_and_replaces_changed_ones(engine):
+    codes, rows = random_codes(40, 16), [labels(i) for i in range(40)]
+    with open_index(engine(), 16) as index:
+        assert index.ids().tolist() == []
+        index.add(range(30), codes[:30], rows[:30])
+        changed = codes.copy()
+        changed[3] ^= 129
+        rows[5] = {"label": "other"}
+        assert update(index, range(40), changed, rows) == (10, 2)
+        assert update(index, range(40), changed, rows) == (0, 0)
+        assert sorted(index.ids().tolist()) == list(range(40))
+        assert [(code.tolist(), row) for code, row in index.rows(range(40))] == list(
+            zip(changed.tolist(), rows, strict=True)
+        )
+        assert index.search(changed[3:4], 1)[0].distances.tolist() == [0]
+        with pytest.raises(InputError, match="already"):
+            index.add([3], codes[3:4])
 
 
 def test_wrong_input_is_one_line_and_changes_nothing(engine):

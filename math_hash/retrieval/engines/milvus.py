@@ -57,7 +57,9 @@ class MilvusIndex(Index):
         elif create and k_bits is not None:
             self.k_bits, self.model = k_bits, model
         else:
-            raise InputError(f"{self.uri}: no such collection; make it with `math-hash index CODES --to {self.uri}`")
+            raise InputError(
+                f"{self.uri}: no such collection; make it with `math-hash index CODES --output {self.uri}`"
+            )
 
     def _read_description(self) -> None:
         described = self._call(self._client.describe_collection, self.collection)
@@ -94,10 +96,10 @@ class MilvusIndex(Index):
         self._call(self._client.load_collection, self.collection)
         self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None]) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         if self._id_kind is None:
             self._make(type(ids[0]))
-        if present := self._query(ids, ["id"]):
+        if not replace and (present := self._query(ids, ["id"])):
             raise InputError(f"{self.uri}: id {next(iter(present))!r} is there already; delete it first")
         for start in range(0, len(ids), _BATCH):
             stop = min(start + _BATCH, len(ids))
@@ -113,6 +115,17 @@ class MilvusIndex(Index):
         for start in range(0, len(present), _BATCH):
             self._call(self._client.delete, self.collection, ids=present[start : start + _BATCH])
         return len(present)
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        rows = self._call(
+            self._client.query_iterator, self.collection, batch_size=_BATCH, filter=_expression(where),
+            output_fields=["id"], consistency_level="Strong",
+        )  # fmt: skip
+        ids: list[Id] = []
+        while batch := rows.next():
+            ids += [row["id"] for row in batch]
+        rows.close()
+        return np.array(ids, np.int64 if self._id_kind is int or not ids else None)
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         rows = self._query(ids, ["id", "code", "metadata"])

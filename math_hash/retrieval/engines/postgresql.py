@@ -48,7 +48,9 @@ class PostgreSQLIndex(Index):
         try:
             if not self._read_comment():
                 if not create or k_bits is None:
-                    raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
+                    raise InputError(
+                        f"{self.uri}: no such table; make it with `math-hash index CODES --output {self.uri}`"
+                    )
                 self.k_bits, self.model = k_bits, model
         except InputError:
             self._connection.close()
@@ -83,12 +85,14 @@ class PostgreSQLIndex(Index):
         self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
         self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None]) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         is_new = self._id_kind is None
         try:
             with self._errors(), self._connection.transaction():
                 if is_new:
                     self._make(type(ids[0]))
+                if replace:
+                    self._delete(ids)
                 copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
                     for place, (row_id, digits) in enumerate(zip(ids, self._as_digits(codes), strict=True)):
@@ -101,6 +105,10 @@ class PostgreSQLIndex(Index):
     def _delete(self, ids: list[Id]) -> int:
         with self._errors():
             return self._connection.execute(f"DELETE FROM {self.table} WHERE id = ANY(%s)", [ids]).rowcount
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        [everything] = self._neighbors(np.zeros((1, -(-self.k_bits // 8)), np.uint8), where, None, "")
+        return everything.ids
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._errors():

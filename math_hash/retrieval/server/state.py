@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import Depends, HTTPException, Request
 
 from math_hash.models.code_model import CodeModel
+from math_hash.retrieval.ids import Id, as_id
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.searcher import EncodedQuery, Searcher
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
@@ -32,13 +33,17 @@ class ServerState:
     max_pixels: int
     is_public: bool
 
+    def row_id(self, name: str) -> Id:
+        """The id that a request names; ids arrive as text, also where the index has integers."""
+        return as_id(name, self.index.id_kind)
+
     def row(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of a row.
 
         Raises:
             HTTPException: 404 where no row has that id.
         """
-        row = self.index.rows([self.index.id_of(name)])[0]
+        row = self.index.rows([self.row_id(name)])[0]
         if row is None:
             raise HTTPException(404, "no row has that id")
         return row

@@ -61,16 +61,20 @@ class EmbeddedIndex(Index):
         if (self.folder / DATABASE).exists():
             return
         if not can_begin:
-            raise InputError(f"{self.uri}: no index is there; make one with `math-hash index CODES --to {self.uri}`")
+            raise InputError(
+                f"{self.uri}: no index is there; make one with `math-hash index CODES --output {self.uri}`"
+            )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise InputError(f"{self.uri}: is there already and is no index; name another folder")
 
     # ---- changes ----
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None]) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         with self._lock, self._store.errors():
             with self._store.transaction():
                 self._require_kind(ids)  # once more: another process may have added the first rows just now
+                if replace:
+                    self._store.delete(ids)
                 self._store.insert(ids, codes, metadata)
             self._refresh()
             if len(self._tail) > max(_UNSAVED, len(self._snapshot.segment) // 4):
@@ -79,8 +83,7 @@ class EmbeddedIndex(Index):
                 except InputError as error:  # the rows are safe already
                     warnings.warn(f"{self.uri}: no snapshot was written ({error})", stacklevel=3)
 
-    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
-        """See `Index.set_metadata`."""
+    def _set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
         with self._lock, self._store.errors(), self._store.transaction():
             self._store.set_metadata(ids, metadata)
 
@@ -172,9 +175,15 @@ class EmbeddedIndex(Index):
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.all_codes`."""
+        return self._all_codes([])
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        return self._all_codes(where)[0]
+
+    def _all_codes(self, where: list[Clause]) -> tuple[np.ndarray, np.ndarray]:
         with self._lock, self._store.errors():
             self._refresh()
-            rows = Segment.concatenate([segment.alive() for segment in self._segments([])])
+            rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
         return ids_at([rows], places), self._codes([rows], places)
 

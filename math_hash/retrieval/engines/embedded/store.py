@@ -133,17 +133,16 @@ class Store:
             present = next(row_id for row_id in ids if self._database.execute(query, (row_id,)).fetchone())
             raise InputError(f"{self.uri}: id {present!r} is there already; delete it first") from error
 
-    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
-        """Replace the metadata of rows.
+    def set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
+        """Replace the metadata of rows by JSON objects.
 
         Raises:
-            InputError: an id is not there, its row is damaged, or metadata is no JSON object.
+            InputError: an id is not there, or its row is damaged.
         """
-        for row_id, given in zip(ids, metadata, strict=True):
+        for row_id, text in zip(ids, metadata, strict=True):
             row = self.row(row_id)
             if row is None:
                 raise InputError(f"{self.uri}: has no row of id {row_id!r}; add it first")
-            text = _as_json(row_id, given) if given else None
             values = text, _checksum(row_id, row[0], text), row_id
             self._database.execute("UPDATE rows SET metadata = ?, sum = ? WHERE id = ?", values)
 
