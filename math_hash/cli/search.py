@@ -1,8 +1,6 @@
 """`math-hash search`: search an index by words or by a picture; prints a table or JSON, or writes a page."""
 
 import argparse
-import base64
-import html
 import json
 import sys
 from collections.abc import Sequence
@@ -20,12 +18,6 @@ Search an index by words or by a picture.
   math-hash search photos.index --model RUN --text "two dogs on a beach" --images photos --html results.html
   math-hash search photos.index --model RUN --image photo.jpg --radius 10 --filter label=dog
 """
-_STYLE = (
-    "body{font:15px system-ui,sans-serif;margin:1rem}main{display:grid;gap:12px;"
-    "grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}figure{margin:0;border:1px solid #8885;"
-    "border-radius:8px;overflow:hidden}img{width:100%;aspect-ratio:1;object-fit:cover}figcaption{padding:6px 8px;"
-    "font-size:13px;overflow-wrap:anywhere}"
-)
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -78,8 +70,10 @@ def run(flags: argparse.Namespace) -> None:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
     elif flags.html:
+        from math_hash.retrieval.contact_sheet import contact_sheet
+
         query = flags.text if flags.text is not None else str(flags.image)
-        _write_sheet(flags.html, query, answer, flags.images)
+        write_text(flags.html, contact_sheet(query, answer, flags.images))
         print(f"{len(results)} results: {flags.html}")
     else:
         _print_table(results)
@@ -129,22 +123,3 @@ def _labels(result: Result) -> str:
 
 def _text(result: Result) -> str:
     return str(result.metadata.get("text") or "")
-
-
-def _write_sheet(path: Path, query: str, answer: Answer, images: Path | None) -> None:
-    from math_hash.retrieval.thumbnail import thumbnail
-
-    cells = []
-    for result in answer.results:
-        picture = thumbnail(images, result.metadata, 240) if images else None
-        content = base64.b64encode(picture or b"").decode()
-        image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
-        words = html.escape(_text(result)[:120] or str(result.id))
-        cells.append(
-            f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(_labels(result))}<br>{words}"
-            "</figcaption></figure>"
-        )
-    title = f"<title>{html.escape(query)}</title>"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>'
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in answer.notes)
-    write_text(path, f"{head}<h1>{html.escape(query)}</h1>{notes}<main>{''.join(cells)}</main></html>\n")

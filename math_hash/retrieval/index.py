@@ -148,6 +148,10 @@ class Index(ABC):
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
 
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in chunks, as they were added. Embedded only: the other engines return none."""
+        return iter(())
+
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
         possible = self._possible(as_python(ids))

@@ -132,7 +132,7 @@ class Gate:
         if int(headers.get(b"content-length", b"0")) > self.max_bytes:
             return error_response(413, f"the request has more than {self.max_bytes} bytes")
         writes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith("/rows")
-        open_path = scope["path"] in ("/", "/health") or scope["path"] == "/favicon.ico"
+        open_path = scope["path"] in ("/", "/health", "/favicon.ico") or scope["path"].startswith("/static/")
         if writes and not self.token:
             return error_response(403, "this server is for reading; start it with --token to add and delete")
         if (writes or (self.is_public and not open_path)) and not self._has_token(headers):

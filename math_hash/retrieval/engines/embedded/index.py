@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,10 @@ class EmbeddedIndex(Index):
         places = np.arange(len(rows))
         return _ids([rows], places), self._codes([rows], places)
 
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """See `Index.all_metadata`."""
+        return self._store.all_metadata(self._lock)
+
     def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
         """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
         first = segments[0]
@@ -268,7 +272,8 @@ class EmbeddedIndex(Index):
         segments = [self._tail] if len(self._tail) else []
         for ids, codes, rows in self._store.rows_after(self._last_row):
             planes = scan.as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
-            segments.append(Segment(planes, _as_array(ids, id_kind), rows))
+            names = np.array([name.encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
+            segments.append(Segment(planes, names, rows))
         if segments:
             self._tail = Segment.concatenate(segments)
             return
@@ -276,10 +281,6 @@ class EmbeddedIndex(Index):
         self._tail = Segment.empty(self._words, dtype)
         if not len(self._snapshot.segment):
             self._snapshot.segment = Segment.empty(self._words, dtype)
-
-
-def _as_array(ids: list[Any], id_kind: IdKind | None) -> np.ndarray:
-    return np.array([name.encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
 
 
 def _offsets(segments: Sequence[Segment]) -> np.ndarray:

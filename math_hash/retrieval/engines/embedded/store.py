@@ -7,7 +7,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from math_hash.retrieval.ids import KINDS, Id, IdKind
 DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
+_METADATA_CHUNK = 5000  # rows whose metadata is read at once: searches wait for the lock
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -192,6 +193,18 @@ class Store:
                 b"".join(row[1] for row in chunk),
                 np.fromiter((row[4] for row in chunk), np.int64),
             )
+
+    def all_metadata(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
+        query = "SELECT row, id, coalesce(metadata, '{}') FROM rows WHERE row > ? ORDER BY row LIMIT ?"
+        last_row = 0
+        while True:
+            with lock, self.errors():
+                rows = self._database.execute(query, (last_row, _METADATA_CHUNK)).fetchall()
+            if not rows:
+                return
+            last_row = rows[-1][0]
+            yield [(row_id, json.loads(text)) for _, row_id, text in rows]
 
     def rows_that_pass(self, where: Mapping[str, Any]) -> np.ndarray:
         """Numbers of the rows that pass a filter, int64, rising."""
