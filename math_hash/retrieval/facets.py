@@ -54,10 +54,10 @@ class FieldCount:
             if len(self.values) > MOST_VALUES or len(str(value)) > LONGEST_VALUE:
                 self.values = None
 
-    def facets(self, name: str) -> list[dict[str, Any]]:
-        """What can be chosen from: values if one of them occurs twice, and ranges if they are more than a point."""
+    def facets(self, name: str, rows: int) -> list[dict[str, Any]]:
+        """What tells rows apart, of all `rows`: values, unless all are different or equal, and ranges."""
         found: list[dict[str, Any]] = []
-        if self.values and (shown := self.values.most_common(SHOWN_VALUES))[0][1] > 1:
+        if self.values and 1 < (shown := self.values.most_common(SHOWN_VALUES))[0][1] and shown[-1][1] < rows:
             values = [{"value": value, "count": count} for value, count in shown]
             found.append({"field": name, "kind": "values", "values": values, "distinct": len(self.values)})
         for kind, bounds in (("number", self.numbers), ("date", self.dates)):
@@ -79,9 +79,11 @@ class FieldCounter:
 
     def __init__(self) -> None:
         self._fields: defaultdict[str, FieldCount] = defaultdict(FieldCount)
+        self.rows = 0
 
     def add(self, metadata: Mapping[str, Any]) -> None:
         """Count a row. Names that no filter can have are left out, and so are new ones once there are many."""
+        self.rows += 1
         for name, value in metadata.items():
             is_new = name not in self._fields
             if name in NAMED_ELSEWHERE or '"' in name or "\\" in name or (is_new and len(self._fields) >= MOST_FIELDS):
@@ -90,7 +92,7 @@ class FieldCounter:
 
     def facets(self) -> list[dict[str, Any]]:
         """The fields that can be chosen from, in the form of the server's answer."""
-        return [facet for name, values in self._fields.items() for facet in values.facets(name)]
+        return [facet for name, values in self._fields.items() for facet in values.facets(name, self.rows)]
 
 
 def folding_radius(index: Index, ids: list[Id]) -> int | None:

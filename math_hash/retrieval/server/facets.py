@@ -1,7 +1,5 @@
 """The route that tells what is in the collection: what can be filtered on, and examples."""
 
-from functools import partial
-
 from fastapi import APIRouter
 
 from math_hash.retrieval.facets import FieldCounter, folding_radius
@@ -30,17 +28,16 @@ async def _count(state: ServerState, rows: int) -> Facets:
     step = max(1, min(rows, MOST_ROWS) // EXAMPLES)
     chunks = state.index.all_metadata()
 
-    def count_chunk(start: int) -> int:
+    def count_chunk() -> int:
         chunk = next(chunks, [])
-        for place, (row_id, metadata) in enumerate(chunk, start):
-            counter.add(metadata)
-            if place % step == 0 and len(examples) < EXAMPLES:
+        for row_id, metadata in chunk:
+            if counter.rows % step == 0 and len(examples) < EXAMPLES:
                 examples.append(Example(id=row_id, metadata=metadata))
-        return start + len(chunk)
+            counter.add(metadata)
+        return len(chunk)
 
-    counted, before = 0, -1
-    while before < counted < MOST_ROWS:
-        before, counted = counted, await state.worker.run(partial(count_chunk, counted))
+    while counter.rows < MOST_ROWS and await state.worker.run(count_chunk):
+        pass
     fold = await state.worker.run(lambda: folding_radius(state.index, [example.id for example in examples]))
     facets = [Facet(**facet) for facet in counter.facets()]
-    return Facets(rows=rows, counted=counted, facets=facets, examples=examples, fold=fold)
+    return Facets(rows=rows, counted=counter.rows, facets=facets, examples=examples, fold=fold)

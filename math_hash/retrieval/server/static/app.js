@@ -19,21 +19,21 @@ function render(state) {
   const isFolding = state.duplicates ? state.duplicates === "fold" : collection.fold !== null;
   $("fold").checked = isFolding;
   $("welcome").hidden = isSearch(state);
-  if (isSearch(state)) results.show(state, { bytes: Math.ceil(health.k_bits / 8), fold: isFolding ? (collection.fold ?? 0) : null });
+  const fold = isFolding ? (collection.fold ?? 0) : null;
+  if (isSearch(state)) results.show(state, { bytes: Math.ceil(health.k_bits / 8), fold });
   else results.showExamples(collection.examples);
-  if (!isSearch(state)) results.say("");
   viewer.show(state.open);
 }
 
 function welcome() {
   const name = health.pictures ? "pictures" : "rows";
   $("summary").textContent = `${shown(health.rows)} ${name}, ${health.method}, ${health.k_bits} bits`;
-  $("welcomeText").textContent = `${shown(health.rows)} ${name}. Search them by words, by a picture, or by both: choose, paste or drop one.`;
+  const ways = "Search them by words, by a picture, or by both; a picture can be chosen, pasted or dropped.";
+  $("welcomeText").textContent = `${shown(health.rows)} ${name}. ${ways}`;
   const values = collection.facets.find(({ field, kind }) => field === "label" && kind === "values")?.values ?? [];
   const words = values.map(({ value }) => String(value).replaceAll("_", " ")).slice(0, SUGGESTIONS);
-  $("suggestions").replaceChildren(
-    ...words.map(text => element("li", {}, element("button", { type: "button", class: "chip", onclick: () => go({ text }) }, text))),
-  );
+  const chip = text => element("button", { type: "button", class: "chip", onclick: () => go({ text }) }, text);
+  $("suggestions").replaceChildren(...words.map(text => element("li", {}, chip(text))));
   $("examplesTitle").hidden = !collection.examples.length;
 }
 
@@ -42,7 +42,7 @@ async function begin() {
   $("error").hidden = true;
   try {
     health = await api.health();
-    $("tokenField").hidden = !health.token;
+    $("tokenForm").hidden = !health.token;
     filters.setBits(health.k_bits);
     collection = await api.facets();
   } catch (error) {
@@ -55,7 +55,8 @@ async function begin() {
   start();
 }
 
-$("token").addEventListener("change", () => {
+$("tokenForm").addEventListener("submit", event => {
+  event.preventDefault();
   api.setToken($("token").value);
   location.reload();
 });

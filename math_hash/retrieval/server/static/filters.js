@@ -39,13 +39,18 @@ export function render(state) {
   const radius = state.radius ?? bits;
   $("radius").value = radius;
   $("radiusValue").textContent = radius >= bits ? "any" : radius;
-  $("facets").replaceChildren(...facets.map(facet => (facet.kind === "values" ? choice(facet, state) : range(facet, state))));
+  const controls = facets.map(facet => (facet.kind === "values" ? choice : range)(facet, state));
+  $("facets").replaceChildren(...controls);
   const count = filterCount(state);
   $("filterCount").hidden = !count;
   $("filterCount").textContent = `(${count})`;
   renderActive(state);
   if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
+
+const fieldset = (field, ...parts) => element("fieldset", { class: "field" }, element("legend", {}, field), ...parts);
+const chip = (options, ...words) =>
+  element("li", {}, element("button", { type: "button", class: "chip", ...options }, ...words));
 
 function choice({ field, values, distinct }, state) {
   const isExpanded = expanded.has(field);
@@ -55,10 +60,10 @@ function choice({ field, values, distinct }, state) {
   const visible = isExpanded ? all : all.filter(({ value }, place) => place < FEW || chosen.some(same([field, value])));
   const chips = visible.map(({ value, count }) => {
     const filter = [field, value];
-    const options = { type: "button", class: "chip", "aria-pressed": String(chosen.some(same(filter))) };
+    const isPressed = String(chosen.some(same(filter)));
     const number = count === null ? null : element("span", { class: "number" }, ` ${shown(count)}`);
-    const key = `has ${field} ${value}`;
-    return element("li", {}, element("button", { ...options, "data-key": key, onclick: () => toggle(filter) }, nameOfValue(value), number));
+    const options = { "aria-pressed": isPressed, "data-key": `has ${field} ${value}`, onclick: () => toggle(filter) };
+    return chip(options, nameOfValue(value), number);
   });
   if (all.length > FEW) {
     const flip = () => {
@@ -66,11 +71,11 @@ function choice({ field, values, distinct }, state) {
       render(read());
     };
     const words = isExpanded ? "fewer" : `${shown(all.length - visible.length)} more`;
-    const options = { type: "button", class: "chip", "aria-expanded": String(isExpanded), "data-key": `more ${field}` };
-    chips.push(element("li", {}, element("button", { ...options, onclick: flip }, words)));
+    chips.push(chip({ "aria-expanded": String(isExpanded), "data-key": `more ${field}`, onclick: flip }, words));
   }
-  const rest = isExpanded && distinct > values.length ? element("p", { class: "count" }, `${shown(distinct)} in all`) : null;
-  return element("fieldset", { class: "field" }, element("legend", {}, field), element("ul", { class: "chips" }, ...chips), rest);
+  const isCut = isExpanded && distinct > values.length;
+  const rest = isCut ? element("p", { class: "count" }, `${shown(distinct)} in all`) : null;
+  return fieldset(field, element("ul", { class: "chips" }, ...chips), rest);
 }
 
 function range({ field, kind, min, max }, state) {
@@ -79,7 +84,8 @@ function range({ field, kind, min, max }, state) {
   const bounds = isDate ? { min: min.slice(0, 10), max: max.slice(0, 10) } : { min, max };
   const ends = ["min", "max"].map(end => {
     const [, , value] = state.ends.find(([name, which]) => name === field && which === end) ?? [];
-    const input = element("input", { type: isDate ? "date" : "number", step: isDate ? null : "any", ...bounds, "data-key": `${end} ${field}` });
+    const kindOfInput = isDate ? { type: "date" } : { type: "number", step: "any" };
+    const input = element("input", { ...kindOfInput, ...bounds, "data-key": `${end} ${field}` });
     input.value = value === undefined ? "" : isDate ? String(value).slice(0, 10) : value;
     input.placeholder = isDate ? "" : String(bounds[end]);
     input.addEventListener("change", () => {
@@ -88,7 +94,7 @@ function range({ field, kind, min, max }, state) {
     });
     return element("label", {}, end === "min" ? "from" : "to", input);
   });
-  return element("fieldset", { class: "field" }, element("legend", {}, field), element("div", { class: "ends" }, ...ends));
+  return fieldset(field, element("div", { class: "ends" }, ...ends));
 }
 
 /** The filters in use, above the results, each with a button that removes it. */
@@ -100,11 +106,9 @@ function renderActive(state) {
   }
   if (state.radius !== null) used.push([`distance at most ${state.radius}`, () => go({ radius: null })]);
   const items = used.map(([words, remove]) => {
-    const options = { type: "button", class: "chip used", "aria-label": `Remove ${words}`, "data-key": `used ${words}` };
-    return element("li", {}, element("button", { ...options, onclick: remove }, `${words} ×`));
+    return chip({ class: "chip used", "aria-label": `Remove ${words}`, onclick: remove }, `${words} ×`);
   });
-  const clear = { type: "button", class: "chip", onclick: () => go(withoutFilters) };
-  if (items.length > 1) items.push(element("li", {}, element("button", clear, "Clear all")));
+  if (items.length > 1) items.push(chip({ onclick: () => go(withoutFilters) }, "Clear all"));
   $("active").hidden = !items.length;
   $("active").replaceChildren(...items);
 }

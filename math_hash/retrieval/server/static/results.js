@@ -27,7 +27,8 @@ export function show(state, { bytes, fold }) {
   const query = isQuery ? { text: state.text, id: state.like, file: uploadOf(state) } : { code: "00".repeat(bytes) };
   if (state.upload && !query.file) {
     say("");
-    fail(new Error("The picture that was searched with is gone; choose it again."), null);
+    const without = () => go({ upload: null }, { replace: true });
+    fail(new Error("The picture that was searched with is gone; choose it again."), without, "Search without it");
     return;
   }
   const options = { radius: isQuery ? state.radius : null, where: whereOf(state), fold };
@@ -55,6 +56,7 @@ export function showExamples(rows) {
   current = { key: "examples", rows, isComplete: true, isQuery: false, scroll: 0 };
   $("results").replaceChildren(...rows.map(tile));
   makeReachable();
+  say("");
   scrollTo(0, 0);
 }
 
@@ -117,6 +119,12 @@ function append(rows) {
   sayCount();
   watched.disconnect();
   if (!isComplete) watched.observe($("more"));
+  $("results").dispatchEvent(new Event("loaded"));
+}
+
+/** Load the next page, unless there is none or it is on its way. */
+export function loadMore() {
+  if (current && !current.isComplete && !loading) load();
 }
 
 function sayCount() {
@@ -131,9 +139,10 @@ export function say(text) {
   $("status").textContent = text;
 }
 
-export function fail(error, retry) {
-  const again = retry && element("button", { type: "button", class: "quiet", onclick: retry }, "Try again");
-  $("error").replaceChildren(element("p", {}, error.message), again ?? "");
+/** Show an error, and a button for what can be done about it. */
+export function fail(error, remedy, words = "Try again") {
+  const button = remedy && element("button", { type: "button", class: "quiet", onclick: remedy }, words);
+  $("error").replaceChildren(element("p", {}, error.message), button ?? "");
   $("error").hidden = false;
   if (error.status === 401) {
     $("filters").open = true;
@@ -167,7 +176,7 @@ function tile(row) {
     go({ open: id });
   });
   if (row.metadata.image) {
-    const image = element("img", { alt: labels && words ? "" : nameOf(row), loading: "lazy", width: 320, height: 320 });
+    const image = element("img", { alt: "", width: 320, height: 320 }); // the caption says what it is
     image.addEventListener("error", () => image.remove(), { once: true });
     whenNear(image, () => api.showPicture(image, id, 320));
     link.append(image);
@@ -245,12 +254,7 @@ function whenNear(target, callback) {
   near.observe(target);
 }
 
-const watched = new IntersectionObserver(
-  ([entry]) => {
-    if (entry.isIntersecting && !loading) load();
-  },
-  { rootMargin: "600px" },
-);
+const watched = new IntersectionObserver(([entry]) => entry.isIntersecting && loadMore(), { rootMargin: "600px" });
 $("more").addEventListener("click", load);
 $("results").addEventListener("focusin", event => {
   if (event.target.matches(".tile")) makeReachable(event.target);

@@ -1,8 +1,8 @@
 // What the page shows is its address: Back and Forward, links and bookmarks work.
 //
 // text: words; like: id of a row; upload: number of an uploaded picture; filters: [field, value] pairs;
-// ends: [field, "min" or "max", value]; radius: a number; duplicates: "fold" or "show"; open: id of the row shown large.
-// What is not there is null; which of "fold" and "show" that means depends on the collection.
+// ends: [field, "min" or "max", value]; radius: a number; duplicates: "fold" or "show"; open: id of the row that is
+// shown large. What is not there is null; which of "fold" and "show" that means depends on the collection.
 
 const listeners = [];
 const uploads = new Map(); // files cannot be in an address; they last as long as the page

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { $, element, labelsOf, nameOf, shown } from "./dom.js";
 import { go, leave, read } from "./state.js";
-import { neighborOf, rowOf, searchLike, tileOf } from "./results.js";
+import { loadMore, neighborOf, rowOf, searchLike, tileOf } from "./results.js";
 
 const HIDDEN_FACTS = new Set(["text", "label", "image", "member"]); // shown in other ways
 let row = null;
@@ -34,6 +34,14 @@ function fill(known, problem = "No picture can be shown here.") {
   showPicture(id, metadata);
   $("download").hidden = !metadata.image;
   $("viewerLabels").replaceChildren(...labelsOf(metadata).map(label => element("li", {}, labelChip(label))));
+  fillPlace();
+}
+
+/** What follows from the row's place among the results, which may have come after it. */
+function fillPlace() {
+  const id = String(row.id);
+  row = rowOf(id) ?? row;
+  const { metadata } = row;
   const facts = [["id", row.id]];
   if (row.distance !== undefined && tileOf(id)?.querySelector(".distance")) facts.push(["distance", row.distance]);
   if (metadata.image && metadata.image !== row.id) facts.push(["image", metadata.image]);
@@ -43,6 +51,7 @@ function fill(known, problem = "No picture can be shown here.") {
   );
   $("previous").disabled = !neighborOf(id, -1);
   $("next").disabled = !neighborOf(id, 1);
+  if (rowOf(id) && !neighborOf(id, 3)) loadMore();
 }
 
 function written(value) {
@@ -78,7 +87,8 @@ function labelChip(label) {
     const others = filters.filter(([field, value]) => field !== "label" || value !== label);
     go({ filters: [...others, ["label", label]], open: null });
   };
-  return element("button", { type: "button", class: "chip", title: `Only results with ${label}`, onclick: filter }, label);
+  const title = `Only results with ${label}`;
+  return element("button", { type: "button", class: "chip", title, onclick: filter }, label);
 }
 
 /** Go to the row before or after. */
@@ -89,6 +99,7 @@ export function step(by) {
 
 export const openId = () => (row ? String(row.id) : null);
 
+$("results").addEventListener("loaded", () => row && fillPlace());
 $("viewer").addEventListener("close", () => {
   if (row === null) return;
   tileOf(String(row.id))?.focus();
