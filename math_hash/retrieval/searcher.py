@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.hamming.codes import as_signs, binarize, pack, unpack
+from math_hash.hamming.codes import as_signs, as_words, binarize, pack, unpack
 from math_hash.retrieval.ids import Id
 from math_hash.retrieval.index import Index, Neighbors
 from math_hash.retrieval.rerank import Scorer, asymmetric_scorer, reranked, stored_scorer
@@ -187,7 +187,7 @@ class Searcher:
     def _duplicates(self, neighbors: Neighbors, radius: int) -> dict[Id, Id]:
         """The rows within `radius` of an earlier one that is itself no duplicate, each with the first such row."""
         ids = neighbors.ids.tolist()
-        codes = self.index.codes_of(ids) if neighbors.codes is None else neighbors.codes
+        codes = as_words(self.index.codes_of(ids) if neighbors.codes is None else neighbors.codes)
         first_of = np.full(len(ids), -1)
         for place in range(len(ids)):
             if first_of[place] < 0:

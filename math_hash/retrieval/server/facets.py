@@ -24,17 +24,17 @@ async def show_facets(state: State) -> Facets:
 
 async def _count(state: ServerState, rows: int) -> Facets:
     """Count chunk by chunk, so that searches come in between."""
-    counter, examples = FieldCounter(), []
+    counter, examples = FieldCounter(), list[Example]()
     step = max(1, min(rows, MOST_ROWS) // EXAMPLES)
     chunks = state.index.all_metadata()
 
-    def count_chunk() -> int:
+    def count_chunk() -> bool:
         chunk = next(chunks, [])
         for row_id, metadata in chunk:
             if counter.rows % step == 0 and len(examples) < EXAMPLES:
                 examples.append(Example(id=row_id, metadata=metadata))
             counter.add(metadata)
-        return len(chunk)
+        return bool(chunk)
 
     while counter.rows < MOST_ROWS and await state.worker.run(count_chunk):
         pass

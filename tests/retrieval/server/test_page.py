@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from retrieval.server.fixtures import png
 
+import math_hash
+
 pytestmark = [pytest.mark.server, pytest.mark.browser, pytest.mark.slow]
 
 TILES = "#results li:not([hidden]) > .tile"
@@ -216,6 +218,22 @@ def test_an_error_is_shown_and_can_be_tried_again(visit, expect):
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(TILES)).to_have_count(48)
     expect(page.locator("#error")).to_be_hidden()
+
+
+def test_the_page_says_that_nothing_is_close(chromium, expect, collection, trained_run, tiny_dataset, start_server):
+    from math_hash.retrieval.server.app import make_app
+
+    strict = math_hash.load_model(trained_run)
+    strict.results = {"k_bits": 16, "thresholds": {"false_positive_rate": 0.01, "text->image": 0, "image->image": 0}}
+    client = start_server(make_app(collection, strict, tiny_dataset))
+    page = chromium.new_page()
+    page.goto(f"{client.base_url}/?q=red")
+    expect(page.locator("#note")).to_contain_text("Nothing close was found")
+    expect(page.locator(TILES)).to_have_count(48)
+    page.goto(f"{client.base_url}/?like=7.png")
+    expect(page.locator("#status")).to_contain_text("48+ results")
+    expect(page.locator("#note")).to_be_hidden()
+    page.close()
 
 
 def test_a_server_for_others_asks_for_its_token(chromium, expect, collection, model, tiny_dataset, start_server):

@@ -272,7 +272,7 @@ class EmbeddedIndex(Index):
         segments = [self._tail] if len(self._tail) else []
         for ids, codes, rows in self._store.rows_after(self._last_row):
             planes = scan.as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
-            names = np.array([name.encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
+            names = np.array([str(name).encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
             segments.append(Segment(planes, names, rows))
         if segments:
             self._tail = Segment.concatenate(segments)

@@ -177,7 +177,12 @@ function tile(row) {
   });
   if (row.metadata.image) {
     const image = element("img", { alt: "", width: 320, height: 320 }); // the caption says what it is
-    image.addEventListener("error", () => image.remove(), { once: true });
+    let isSecond = false; // the server may have been too busy
+    image.addEventListener("error", () => {
+      if (isSecond) image.remove();
+      else setTimeout(() => api.showPicture(image, id, 320), 1500);
+      isSecond = true;
+    });
     whenNear(image, () => api.showPicture(image, id, 320));
     link.append(image);
   }
