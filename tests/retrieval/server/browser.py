@@ -50,10 +50,8 @@ def visit(chromium, site):
     """A function that opens the page; afterwards, nothing may have failed or been asked of another host."""
     contexts, problems = [], []
 
-    def open_page(query=(), width=1280, theme="light", **options):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 844}, color_scheme=theme, reduced_motion="reduce", **options
-        )
+    def open_page(query=(), width=1280):
+        context = chromium.new_context(viewport={"width": width, "height": 844}, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
