@@ -41,9 +41,11 @@ bench: .venv/developed
 	$(PY) -m pip install --quiet --editable .
 	@touch $@
 
-# with the tools for tests and linting, and what the tests start
+# with the tools for tests and linting, and what the tests start; without a Chromium, the tests of the page are skipped
 .venv/developed: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,lint]"
+	@command -v chromium || command -v google-chrome || command -v chromium-browser || { apt-get update --quiet && \
+	apt-get install --yes --quiet --no-install-recommends chromium; } || echo "tests in a browser need a Chromium"
 	@touch $@
 
 clean:

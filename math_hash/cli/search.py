@@ -1,12 +1,10 @@
 """`math-hash search`: search an index by words, a picture or a row; prints a table or JSON, or writes a page."""
 
 import argparse
-import base64
-import html
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +30,6 @@ _OF_INDEX = {
     "index": None, "model": None, "image_root": None, "device": DEVICE, "precision": "auto", "bits": None,
     "rerank": "asymmetric", "codes": None, "candidates": CANDIDATES,
 }  # fmt: skip
-_SIDE = 240  # of a picture in a contact sheet, in pixels
-_STYLE = (
-    "body{font:15px system-ui,sans-serif;margin:1rem}main{display:grid;gap:12px;"
-    "grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}figure{margin:0;border:1px solid #8885;"
-    "border-radius:8px;overflow:hidden}img{width:100%;aspect-ratio:1;object-fit:cover}figcaption{padding:6px 8px;"
-    "font-size:13px;overflow-wrap:anywhere}"
-)
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -108,8 +99,10 @@ def run(flags: argparse.Namespace) -> None:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
     elif flags.output:
+        from math_hash.retrieval.contact_sheet import SIDE, contact_sheet
+
         query = next(str(given) for given in (flags.text, flags.image, flags.id) if given is not None)
-        _write_sheet(flags.output, query, answer, partial(_picture, client, flags.image_root))
+        write_text(flags.output, contact_sheet(query, answer, partial(_picture, client, flags.image_root, SIDE)))
         print(f"{len(results)} results: {flags.output}")
     else:
         _print_table(results)
@@ -193,27 +186,10 @@ def _text(result: Result) -> str:
     return text or (image if image != result.id else "")
 
 
-def _picture(client: Client | None, root: Path | None, result: Result) -> bytes | None:
+def _picture(client: Client | None, root: Path | None, side: int, result: Result) -> bytes | None:
     """The picture of a row, as JPEG: from the server, or from below the folder of the pictures."""
     if client:
-        return client.picture(result.id, _SIDE)
+        return client.picture(result.id, side)
     from math_hash.retrieval.thumbnail import thumbnail
 
-    return thumbnail(root, result.metadata, _SIDE) if root else None
-
-
-def _write_sheet(path: Path, query: str, answer: Answer, picture_of: Callable[[Result], bytes | None]) -> None:
-    cells = []
-    for result in answer.results:
-        picture = picture_of(result)
-        content = base64.b64encode(picture or b"").decode()
-        image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
-        words = html.escape(_text(result)[:120] or str(result.id))
-        cells.append(
-            f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(_labels(result))}<br>{words}"
-            "</figcaption></figure>"
-        )
-    title = f"<title>{html.escape(query)}</title>"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>'
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in answer.notes)
-    write_text(path, f"{head}<h1>{html.escape(query)}</h1>{notes}<main>{''.join(cells)}</main></html>\n")
+    return thumbnail(root, result.metadata, side) if root else None

@@ -156,6 +156,10 @@ class Index(ABC):
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
 
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in chunks, as they were added. Embedded only: the other engines return none."""
+        return iter(())
+
     def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
         """Replace the metadata of rows, all at once or none, which keep ids and codes. Embedded only.
 

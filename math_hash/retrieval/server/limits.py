@@ -174,7 +174,7 @@ class Gate:
         if int(headers.get(b"content-length", b"0")) > self.max_bytes:
             return error_response(413, f"the request has more than {self.max_bytes} bytes")
         writes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith("/rows")
-        open_path = scope["path"] in ("/", "/health") or scope["path"] == "/favicon.ico"
+        open_path = scope["path"] in ("/", "/health", "/favicon.ico") or scope["path"].startswith("/static/")
         if writes and not _is_same_origin(headers):
             return error_response(403, "rows are changed by this server's own pages only")
         if writes and not self.token:

@@ -32,6 +32,7 @@ async def add(
         if state.index.rows([row_id])[0] is not None:
             raise HTTPException(409, "a row has that id already; delete it first")
         state.index.add([row_id], query.code, [row_metadata])
+        state.facets.clear()
         return len(state.index)
 
     return {"count": await state.worker.run(job)}
@@ -44,6 +45,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
     def job() -> int:
         if not state.index.delete([state.row_id(id)]):
             raise HTTPException(404, "no row has that id")
+        state.facets.clear()
         return len(state.index)
 
     return {"count": await state.worker.run(job)}

@@ -1,6 +1,7 @@
 """What the routes of a server share."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from math_hash.retrieval.ids import Id, as_id
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.searcher import EncodedQuery, Searcher
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
+from math_hash.retrieval.server.schemas import Facets
+from math_hash.retrieval.thumbnail import ThumbnailCache
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class ServerState:
     image_root: folder of the collection's pictures; None: no pictures are served.
     max_pixels: of an upload.
     is_public: the server listens beyond this machine.
+    thumbnails: of the pictures that were shown last.
+    facets: what is in the collection, by its number of rows; the last answer alone is kept.
+    facets_lock: held while rows are counted, so that they are counted once.
     """
 
     index: Index
@@ -32,6 +38,9 @@ class ServerState:
     image_root: Path | None
     max_pixels: int
     is_public: bool
+    thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
+    facets: dict[int, Facets] = field(default_factory=dict)
+    facets_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def row_id(self, name: str) -> Id:
         """The id that a request names; ids arrive as text, also where the index has integers."""

@@ -49,5 +49,5 @@ def test_a_row_added_by_its_text_is_found_by_it(client, model):
     row = client.get("/rows", params={"id": "new/2"}).json()
     assert row == {"id": "new/2", "code": model.encode_text(["green"]).tobytes().hex(), "metadata": {}}
     by_text = client.post("/search/text", json={"text": "green", "top_k": 100, "radius": 0}).json()["results"]
-    assert {"id": "new/2", "distance": 0, "metadata": {}} in by_text
+    assert {"id": "new/2", "distance": 0, "metadata": {}, "duplicate_of": None} in by_text
     assert client.delete("/rows", params={"id": "new/2"}, headers=TOKEN).json() == {"count": 60}

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,10 @@ class EmbeddedIndex(Index):
             rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
         return ids_at([rows], places), self._codes([rows], places)
+
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """See `Index.all_metadata`."""
+        return self._store.all_metadata(self._lock)
 
     def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
         """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""

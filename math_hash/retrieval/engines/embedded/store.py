@@ -7,7 +7,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
 _REMEMBERED = 100_000  # different values whose passing a filter is remembered
+_METADATA_CHUNK = 5000  # rows whose metadata is read at once: searches wait for the lock
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -250,6 +251,18 @@ class Store:
     def fields(self) -> set[str]:
         """The names of all fields of the metadata."""
         return {name for _, metadata in self._metadata() for name in metadata}
+
+    def all_metadata(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
+        query = "SELECT row, id, coalesce(metadata, '{}') FROM rows WHERE row > ? ORDER BY row LIMIT ?"
+        last_row = 0
+        while True:
+            with lock, self.errors():
+                rows = self._database.execute(query, (last_row, _METADATA_CHUNK)).fetchall()
+            if not rows:
+                return
+            last_row = rows[-1][0]
+            yield [(row_id, json.loads(text)) for _, row_id, text in rows]
 
     def _metadata(self, condition: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers, rising, and metadata. Parsed here, as SQLite's JSON cuts strings at a null character."""
