@@ -239,8 +239,11 @@ def _option_expression(field: str, option: Scalar | Bounds) -> str:
     if isinstance(option, Bounds):
         bounds = [(sign, bound) for sign, bound in zip((">=", "<="), option, strict=True) if bound is not None]
         return f"({' and '.join(f'{field} {sign} {json.dumps(b, ensure_ascii=False)}' for sign, b in bounds)})"
-    wanted = json.dumps(option, ensure_ascii=False)
-    return f"{field} == {wanted} or json_contains({field}, {wanted})"
+    forms: list[Scalar] = [option]
+    if isinstance(option, int | float) and not isinstance(option, bool) and option == int(option) < 2**53:
+        forms = [int(option), float(option)]  # json_contains tells 1 from 1.0
+    wanted = [json.dumps(form, ensure_ascii=False) for form in forms]
+    return " or ".join([f"{field} == {wanted[0]}", *(f"json_contains({field}, {form})" for form in wanted)])
 
 
 def _as_bytes(code: bytes | Sequence[bytes]) -> bytes:
