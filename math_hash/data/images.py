@@ -61,10 +61,10 @@ def open_image(source: ImageFile) -> Image.Image:
     try:
         return _decode(io.BytesIO(_content(source)) if isinstance(source, TarMember) else source)
     except FileNotFoundError as error:
-        raise InputError(f"{source}: no such picture; check --image-root") from error
+        raise InputError(f"{source}: no such picture; check `image_root`") from error
     except _DECODE_ERRORS as error:
         raise InputError(
-            f"{name}: cannot be decoded ({_first_line(error)}); replace the file, or use --on-bad-image skip"
+            f"{name}: cannot be decoded ({_first_line(error)}); replace the file, or use `on_bad_image` skip"
         ) from error
 
 

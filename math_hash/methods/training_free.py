@@ -68,7 +68,7 @@ class PCA(LSH):
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         d = vectors.shape[1]
         if self.k_bits > d:
-            raise InputError(f"--k-bits {self.k_bits}: vectors of width {d} have no more than {d} principal directions")
+            raise InputError(f"`k_bits` {self.k_bits}: vectors of width {d} have no more than {d} principal directions")
         _, directions = scipy.linalg.eigh(vectors.T @ vectors, subset_by_index=(d - self.k_bits, d - 1))
         return directions[:, ::-1]
 
@@ -133,7 +133,7 @@ class CCAITQ(Method):
         X, Y = ((vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit)
         n, d = X.shape
         if self.k_bits > d:
-            raise InputError(f"--k-bits {self.k_bits}: vectors of width {d} have no more than {d} directions")
+            raise InputError(f"`k_bits` {self.k_bits}: vectors of width {d} have no more than {d} directions")
         whiten = [self._whitening(vectors.T @ vectors / n) for vectors in (X, Y)]
         left, correlation, right = scipy.linalg.svd(whiten[0].T @ (X.T @ Y / n) @ whiten[1])
         flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(d)])  # a pair of directions has no sign of its own

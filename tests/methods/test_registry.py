@@ -106,7 +106,7 @@ def test_values_become_the_annotated_type(value, hint, result):
     ("value", "hint"), [(True, int), (1.5, int), ([1, 2, 3], tuple[int, int]), (5, str), (1, bool), ("a", int | None)]
 )
 def test_values_of_another_type_are_refused(value, hint):
-    with pytest.raises(InputError, match="--set x: expected"):
+    with pytest.raises(InputError, match="`method_options` x: expected"):
         as_type(value, hint, "--set x")
 
 

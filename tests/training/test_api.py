@@ -43,7 +43,7 @@ def test_a_run_holds_its_results_its_history_and_its_model(options, tmp_path):
 def test_unknown_keywords_and_wrong_values_are_one_line(options):
     with pytest.raises(InputError, match="epoch: no such option"):
         math_hash.train(**options, epoch=3)
-    with pytest.raises(InputError, match="--batch-size: '8' is not of type int"):
+    with pytest.raises(InputError, match="`batch_size`: '8' is not of type int"):
         math_hash.train(**{**options, "batch_size": "8"})
     with pytest.raises(InputError, match="gama: DCMH has none of that name"):
         math_hash.train(**options, method="DCMH", method_options={"gama": 1})
