@@ -1,7 +1,6 @@
 """`math-hash encode-features`: compute an encoder's features of a dataset once."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,10 @@ def run(flags: dict[str, Any]) -> None:
     from math_hash.training.feature_cache import describe, write_features
     from math_hash.training.runtime import make_accelerator
     from math_hash.training.setup import new_encoder, open_data
+    from math_hash.training.state import shows_progress
 
     accelerator = make_accelerator(config)
-    data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    data = open_data(config, progress=shows_progress(accelerator))
     encoder = new_encoder(config, data)
     described = describe(encoder, data.folder, config.max_words)
     write_features(
