@@ -1,18 +1,17 @@
 """`math-hash search`: search an index by words or by a picture; prints a table or JSON, or writes a page."""
 
 import argparse
-import base64
 import html
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 from math_hash.files import write_text
-from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, Result, Searcher
+from math_hash.retrieval.results import SearchResults
+from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Searcher
 
 _HELP = """\
 Search an index by words or by a picture.
@@ -20,12 +19,7 @@ Search an index by words or by a picture.
   math-hash search photos.index --model RUN --text "two dogs on a beach" --images photos --html results.html
   math-hash search photos.index --model RUN --image photo.jpg --radius 10 --filter label=dog
 """
-_STYLE = (
-    "body{font:15px system-ui,sans-serif;margin:1rem}main{display:grid;gap:12px;"
-    "grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}figure{margin:0;border:1px solid #8885;"
-    "border-radius:8px;overflow:hidden}img{width:100%;aspect-ratio:1;object-fit:cover}figcaption{padding:6px 8px;"
-    "font-size:13px;overflow-wrap:anywhere}"
-)
+_STYLE = "body{font:15px system-ui,sans-serif;margin:1rem}"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,18 +66,17 @@ def run(flags: argparse.Namespace) -> None:
     where = dict(_condition(text) for text in flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
-    answer = _search(flags, where)
-    results = answer.results
+    results = _search(flags, where)
     if flags.json:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
     elif flags.html:
         query = flags.text if flags.text is not None else str(flags.image)
-        _write_sheet(flags.html, query, answer, flags.images)
+        _write_sheet(flags.html, query, results)
         print(f"{len(results)} results: {flags.html}")
     else:
         _print_table(results)
-    for note in answer.notes:
+    for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -98,11 +91,11 @@ def _condition(text: str) -> tuple[str, Any]:
     return name, parsed if isinstance(parsed, str | int | float | bool) else value
 
 
-def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
+def _search(flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:
     from math_hash.models.load import load_model
     from math_hash.retrieval import open_index
 
-    with open_index(flags.index, create=False) as index:
+    with open_index(flags.index, create=False, image_root=flags.images) as index:
         model = load_model(flags.model, precision=flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
@@ -111,40 +104,18 @@ def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
         return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
 
 
-def _print_table(results: Sequence[Result]) -> None:
+def _print_table(results: SearchResults) -> None:
     if not results:
         print("nothing found")
         return
     width = max(len(str(result.id)) for result in results)
     print(f"rank  distance  {'id':{width}}  labels | text")
     for rank, result in enumerate(results, start=1):
-        words = " | ".join(part for part in (_labels(result), _text(result)) if part)
+        words = " | ".join(part for part in (result.labels, result.text) if part)
         print(f"{rank:4d}  {result.distance:8d}  {result.id!s:{width}}  {words[:100]}")
 
 
-def _labels(result: Result) -> str:
-    labels = result.metadata.get("label") or []
-    return ", ".join(labels) if isinstance(labels, list) else str(labels)
-
-
-def _text(result: Result) -> str:
-    return str(result.metadata.get("text") or "")
-
-
-def _write_sheet(path: Path, query: str, answer: Answer, images: Path | None) -> None:
-    from math_hash.retrieval.thumbnail import thumbnail
-
-    cells = []
-    for result in answer.results:
-        picture = thumbnail(images, result.metadata, 240) if images else None
-        content = base64.b64encode(picture or b"").decode()
-        image = f'<img alt="" src="data:image/jpeg;base64,{content}">' if picture else ""
-        words = html.escape(_text(result)[:120] or str(result.id))
-        cells.append(
-            f"<figure>{image}<figcaption><b>distance {result.distance}</b> {html.escape(_labels(result))}<br>{words}"
-            "</figcaption></figure>"
-        )
-    title = f"<title>{html.escape(query)}</title>"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{_STYLE}</style>'
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in answer.notes)
-    write_text(path, f"{head}<h1>{html.escape(query)}</h1>{notes}<main>{''.join(cells)}</main></html>\n")
+def _write_sheet(path: Path, query: str, results: SearchResults) -> None:
+    title = html.escape(query)
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    write_text(path, f"{head}<h1>{title}</h1>{results.as_html()}</html>\n")

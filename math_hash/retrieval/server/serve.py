@@ -17,4 +17,4 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     try:
         server.run()
     except SystemExit as error:
-        raise InputError(f"--host {host} --port {port}: cannot be listened on; choose another port") from error
+        raise InputError(f"`host` {host}, `port` {port}: cannot be listened on; choose another port") from error
