@@ -23,6 +23,7 @@ WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  #
 Output = Literal["packed", "bits", "continuous", "vector"]
 Modality = Literal["image", "text"]
 Picture = Image.Image | str | Path | np.ndarray | Tensor  # an array is uint8 (h, w, 3), a tensor uint8 (3, h, w)
+_Items = Sequence[Any] | np.ndarray | Tensor
 _Model = TypeVar("_Model", bound="CodeModel")
 _DELAY = 2  # seconds before a progress bar that nobody asked for is shown
 
@@ -206,7 +207,7 @@ class CodeModel(ABC):
         """A context for encoding."""
         return nullcontext()
 
-    def _inputs(self, modality: Modality, items: Sequence[Any] | Tensor) -> Tensor:
+    def _inputs(self, modality: Modality, items: _Items) -> Tensor:
         """What `hash_image` takes of pictures, or `hash_text` of texts."""
         if modality == "text":
             return self.tokenize(list(items), self.max_words)
@@ -219,12 +220,12 @@ class CodeModel(ABC):
         return self.hash_image(inputs) if modality == "image" else self.hash_text(inputs)
 
     def _encode(
-        self, modality: Modality, items: Sequence[Any] | Tensor, batch_size: int, output: str, progress: bool | None
+        self, modality: Modality, items: _Items, batch_size: int, output: str, progress: bool | None
     ) -> np.ndarray:
         if output not in get_args(Output):
             raise InputError(f"output={output!r} is unknown; choose from {', '.join(get_args(Output))}")
 
-        def encode(chunk: Sequence[Any] | Tensor) -> Tensor:
+        def encode(chunk: _Items) -> Tensor:
             inputs = self._inputs(modality, chunk)
             if output == "vector":
                 return self.hash_with_vectors(modality, inputs)[1]
