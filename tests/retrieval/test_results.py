@@ -73,7 +73,6 @@ def test_a_notebook_shows_thumbnails_and_escapes_what_it_quotes(index, model, ti
 
 
 def test_codes_of_another_model_are_refused(index, model):
-    other = model.with_bits(model.k_bits)
-    other.head = HashModel(model.encoder, "DCMH", model.k_bits, {}, model.max_words).head
+    other = HashModel(model.encoder, "DCMH", model.k_bits, {}, model.max_words)
     with pytest.raises(InputError, match="codes of another model"):
         index.search_text(other, "red")
