@@ -36,11 +36,10 @@ def option(
     choices: tuple[str, ...] | None = None,
     *,
     minimum: float | None = None,
-    flag: str | None = None,
     words: dict[str, int] | None = None,
 ) -> Any:
-    """A field of `Config`: help line, allowed values or minimum, flag if not the usual one, and words for values."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "flag": flag, "words": words or {}}
+    """A field of `Config`: help line, allowed values or minimum, and words for values."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "words": words or {}}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -58,7 +57,7 @@ class Config:
     is_train: bool = option(False, "train; without this flag, --pretrained is evaluated")
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
     method: str = option("MATH", "the hash head and its objective: a name, or package.module:Class")
-    method_options: dict[str, Any] = option({}, "the method's own options: name -> value", flag="--set")
+    method_options: dict[str, Any] = option({}, "the method's own options: name -> value")
     preset: str = option(
         "ours", "defaults tuned on held-out rows, or the settings of the method's authors", ("ours", "authors")
     )
@@ -76,7 +75,7 @@ class Config:
     index_file: str = option("index.mat", "file of the image paths, inside the dataset's folder")
     caption_file: str = option("caption.mat", "file of the texts")
     label_file: str = option("label.mat", "file of the 0/1 labels")
-    label_t_file: str = option("label_t.mat", "file of the label names as text", flag="--label_t-file")
+    label_t_file: str = option("label_t.mat", "file of the label names as text")
     features: str = option("", "folder of precomputed features that replaces the encoder (see docs/features.md)")
     query_num: int = option(2000, "rows used as queries", minimum=1)
     train_num: int = option(10000, "rows used for training (validation rows included)", minimum=1)
@@ -139,27 +138,27 @@ class Config:
         for item in fields(self):
             self._check(item)
         if not 0 <= self.warmup_proportion < 1:
-            raise InputError(f"--warmup-proportion: {self.warmup_proportion} is outside [0, 1)")
+            raise InputError(f"`warmup_proportion`: {self.warmup_proportion} is outside [0, 1)")
         if self.encoder and self.clip_path != DEFAULT_CLIP_PATH:
             raise InputError(
-                "--encoder and --clip-path both name weights; give one "
-                "(--encoder NAME --encoder-weights FILE loads a file into an open_clip model)"
+                "`encoder` and `clip_path` both name weights; give one "
+                "(`encoder` NAME with `encoder_weights` FILE loads a file into an open_clip model)"
             )
         if self.encoder and not self.encoder_weights:
             raise InputError(
-                f"--encoder {self.encoder} needs --encoder-weights: an open_clip tag such as openai, "
+                f"`encoder` {self.encoder} needs `encoder_weights`: an open_clip tag such as openai, "
                 "a weight file, or none to start from scratch"
             )
         if self.draw_captions and (self.features or self.freeze_encoder):
             raise InputError(
-                "--draw-captions excludes --features and --freeze-encoder: stored features are of one caption"
+                "`draw_captions` excludes `features` and `freeze_encoder`: stored features are of one caption"
             )
         if not self.batch_size and not self.is_train:
-            raise InputError("--batch-size auto: is measured on training steps; give a number, or --is-train")
+            raise InputError("`batch_size` auto: is measured on training steps; give a number")
         if self.is_train and self.held_out >= self.train_num:
             raise InputError(
-                f"--val-num {self.val_num} leaves no training rows of --train-num {self.train_num}; "
-                "lower it or use --select-on test"
+                f"`val_num` {self.val_num} leaves no training rows of `train_num` {self.train_num}; "
+                "lower it or use `select_on` test"
             )
 
     def _check(self, item: Field) -> None:
@@ -175,13 +174,13 @@ class Config:
             setattr(self, item.name, value)
         kinds = (int, float) if expected is float else (expected,)
         if value is not None and isinstance(expected, type) and type(value) not in kinds:
-            raise InputError(f"{flag_of(item)}: {value!r} is not of type {expected.__name__}")
+            raise InputError(f"`{item.name}`: {value!r} is not of type {expected.__name__}")
         for one in value if isinstance(value, list) else [value]:
             if choices and one not in choices:
-                raise InputError(f"{flag_of(item)}: {one!r} is unknown; choose from {', '.join(choices)}")
+                raise InputError(f"`{item.name}`: {one!r} is unknown; choose from {', '.join(choices)}")
         minimum = item.metadata["minimum"]
         if minimum is not None and value < minimum:
-            raise InputError(f"{flag_of(item)}: {value} is below {minimum}")
+            raise InputError(f"`{item.name}`: {value} is below {minimum}")
 
     @property
     def held_out(self) -> int:
@@ -192,11 +191,6 @@ class Config:
     def dataset_folder(self) -> Path:
         """The folder of the four `.mat` files."""
         return Path(self.dataset_root) / self.dataset
-
-
-def flag_of(item: Field) -> str:
-    """The command-line flag of a field of `Config`."""
-    return item.metadata["flag"] or f"--{item.name.replace('_', '-')}"
 
 
 def make_config(given: Mapping[str, Any]) -> Config:
@@ -260,19 +254,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
-        raise InputError(f"--config {path}: cannot be read: {reason}") from error
+        raise InputError(f"`config` {path}: cannot be read: {reason}") from error
     if not isinstance(content, dict):
-        raise InputError(f"--config {path}: expected lines of the form 'name: value'")
+        raise InputError(f"`config` {path}: expected lines of the form 'name: value'")
     content.pop("environment", None)  # what a run's config.yaml adds
     known = {item.name for item in fields(Config)} | {*RELEASE_OPTIONS}
     unknown = sorted(set(content) - known)
     if unknown:
-        raise InputError(f"--config {path}: unknown option {', '.join(map(str, unknown))}; see --help for the names")
+        raise InputError(
+            f"`config` {path}: unknown option {', '.join(map(str, unknown))}; math_hash.config.Config lists all of them"
+        )
     options = content.get("method_options") or {}
     if isinstance(options, str):  # as earlier versions wrote it
         options = dict(parse_setting(setting) for setting in options.split())
     if not isinstance(options, dict):
-        raise InputError(f"--config {path}: method_options: {options!r}; expected a mapping, name: value")
+        raise InputError(f"`config` {path}: method_options: {options!r}; expected a mapping, name: value")
     released = {name: content.pop(name) for name in RELEASE_OPTIONS if name in content}
     return {**content, "method_options": {**released, **options}}
 
@@ -288,11 +284,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if not separator or not name.isidentifier():
-        raise InputError(f"--set {text}: expected NAME=VALUE, such as margin=0.2")
+        raise InputError(f"`method_options` {text}: expected NAME=VALUE, such as margin=0.2")
     try:
         return name, yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: {value!r} cannot be read; write a number, true, a word or [a, b]") from error
+        raise InputError(
+            f"`method_options` {text}: {value!r} cannot be read; write a number, true, a word or [a, b]"
+        ) from error
 
 
 def as_yaml(config: Config) -> str:

@@ -1,16 +1,39 @@
 """Errors that the user can fix, and how a command ends on them."""
 
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
 
+# flags of options that are not the option's name with dashes
+_FLAGS = {"method_options": "--set", "label_t_file": "--label_t-file"}
+
 
 class InputError(ValueError):
-    """Something outside the program is wrong: a file, a flag, a row.
+    """Something outside the program is wrong: a file, an option, a row.
 
-    Its message is one line that says what was found, where, what was expected and what to do next.
+    Its message is one line that says what was found, where, what was expected and what to do next. It names an option
+    as Python does, in backticks: "`k_bits`: 0 is below 1". Commands print the option's flag instead.
     """
+
+
+def flag(option: str) -> str:
+    """The command-line flag of an option.
+
+    >>> flag("k_bits")
+    '--k-bits'
+    """
+    return _FLAGS.get(option) or f"--{option.replace('_', '-')}"
+
+
+def with_flags(message: str) -> str:
+    """The message of an `InputError` as a command prints it, with flags in place of options.
+
+    >>> with_flags("`max_words` 30: this encoder reads at most 24 tokens; see `math-hash train --help`")
+    '--max-words 30: this encoder reads at most 24 tokens; see `math-hash train --help`'
+    """
+    return re.sub(r"`(\w+)`", lambda option: flag(option[1]), message)
 
 
 def import_extra(name: str, extra: str, where: object) -> ModuleType:
@@ -40,7 +63,7 @@ def exit_code(task: Callable[[], None]) -> int:
     try:
         task()
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {with_flags(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

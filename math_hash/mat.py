@@ -202,7 +202,7 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file; make the dataset with `math-hash dataset make`, "
-            "or name its folder with --dataset-root and --dataset"
+            "or name its folder with `dataset_root` and `dataset`"
         ) from error
     except InputError:
         raise

@@ -73,7 +73,7 @@ def test_settings_are_read_as_yaml(text, value):
 
 @pytest.mark.parametrize("text", ["a", "=1", "a b=1", "a=[1"])
 def test_settings_of_another_form_are_refused(text):
-    with pytest.raises(InputError, match="--set"):
+    with pytest.raises(InputError, match="method_options"):
         parse_setting(text)
 
 

@@ -1,7 +1,6 @@
 """`math-hash encode-features`: compute an encoder's features of a dataset once."""
 
 import argparse
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,11 @@ def run(flags: dict[str, Any]) -> None:
     from math_hash.training.feature_cache import describe, write_features
     from math_hash.training.runtime import make_accelerator
     from math_hash.training.setup import new_encoder, read_folder, rejected_pictures
+    from math_hash.training.state import shows_progress
 
     accelerator = make_accelerator(config)
     folder = read_folder(config)
-    rejected = rejected_pictures(config, folder, progress=accelerator.is_main_process and os.isatty(2))
+    rejected = rejected_pictures(config, folder, progress=shows_progress(accelerator))
     encoder = new_encoder(config, None)
     described = describe(encoder, folder, config.max_words)
     write_features(output, encoder, folder, config.max_words, accelerator, config.num_workers, described, rejected)

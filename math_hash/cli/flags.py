@@ -6,7 +6,8 @@ from dataclasses import Field, dataclass, fields
 from functools import partial
 from typing import Any, get_origin
 
-from math_hash.config import PRECISIONS, RELEASE_OPTIONS, Config, flag_of, parse_setting
+from math_hash.config import PRECISIONS, RELEASE_OPTIONS, Config, parse_setting
+from math_hash.errors import flag
 
 # the first field of each group of `Config`, and what --help calls the group
 _GROUPS = {
@@ -82,13 +83,13 @@ def _add_method_flags(group: argparse._ActionsContainer) -> Iterator[argparse.Ac
     yield group.add_argument("--set", nargs="+", action="extend", metavar="NAME=VALUE", help=help)
     for name in RELEASE_OPTIONS:
         head = _HEAD_FLAGS[name]
-        flag = f"--{name.replace('_', '-')}"
         if head.kind is bool:
             action = argparse.BooleanOptionalAction
-            yield group.add_argument(flag, dest=name, default=None, action=action, help=head.help)
+            yield group.add_argument(flag(name), dest=name, default=None, action=action, help=head.help)
         else:
-            choices = head.choices
-            yield group.add_argument(flag, dest=name, default=None, type=head.kind, choices=choices, help=head.help)
+            yield group.add_argument(
+                flag(name), dest=name, default=None, type=head.kind, choices=head.choices, help=head.help
+            )
 
 
 def add_model_flags(parser: argparse.ArgumentParser, device: str = DEVICE) -> None:
@@ -111,13 +112,13 @@ def _add_flag(parser: argparse._ActionsContainer, item: Field) -> argparse.Actio
     arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
     if item.type is bool:
         action = "store_true" if item.default is False else argparse.BooleanOptionalAction
-        return parser.add_argument(flag_of(item), action=action, **arguments)
+        return parser.add_argument(flag(item.name), action=action, **arguments)
     if get_origin(item.type) is list:
-        return parser.add_argument(flag_of(item), nargs="*", choices=item.metadata["choices"], **arguments)
+        return parser.add_argument(flag(item.name), nargs="*", choices=item.metadata["choices"], **arguments)
     kind: Any = item.type if isinstance(item.type, type) else str
     if words := item.metadata["words"]:
         kind = partial(_number, words)
-    return parser.add_argument(flag_of(item), type=kind, choices=item.metadata["choices"], **arguments)
+    return parser.add_argument(flag(item.name), type=kind, choices=item.metadata["choices"], **arguments)
 
 
 def _number(words: Mapping[str, int], text: str) -> int:

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from math_hash.files import write_text
 from math_hash.retrieval.client import MOST_RESULTS, Client
 from math_hash.retrieval.filters import parse_filters
 from math_hash.retrieval.ids import as_id
-from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, EncodedQuery, Result, Searcher
+from math_hash.retrieval.results import Result, SearchResults
+from math_hash.retrieval.searcher import CANDIDATES, RERANKS, EncodedQuery, Searcher
 
 _HELP = """\
 Search an index by words, by a picture, or by a row of it, which needs no model.
@@ -93,8 +93,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.image_root and not flags.output:
         raise InputError("--image-root: is for the pictures of a contact sheet; give --output FILE too")
     client = _client(flags)
-    answer = _ask(client, flags, where) if client else _search(flags, where)
-    results = answer.results
+    results = _ask(client, flags, where) if client else _search(flags, where)
     if flags.json:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
@@ -102,11 +101,11 @@ def run(flags: argparse.Namespace) -> None:
         from math_hash.retrieval.contact_sheet import SIDE, contact_sheet
 
         query = next(str(given) for given in (flags.text, flags.image, flags.id) if given is not None)
-        write_text(flags.output, contact_sheet(query, answer, partial(_picture, client, flags.image_root, SIDE)))
+        write_text(flags.output, contact_sheet(query, results, partial(_picture, client, flags.image_root, SIDE)))
         print(f"{len(results)} results: {flags.output}")
     else:
         _print_table(results)
-    for note in answer.notes:
+    for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -129,7 +128,7 @@ def _client(flags: argparse.Namespace) -> Client | None:
     return Client(flags.server, flags.token or os.environ.get("MATH_HASH_TOKEN", ""))
 
 
-def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
+def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:
     top_k = flags.top_k if flags.radius is None else MOST_RESULTS
     if flags.id is not None:
         answer = client.search_id(flags.id, top_k, flags.radius, where)
@@ -142,7 +141,7 @@ def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> An
     return answer
 
 
-def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
+def _search(flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:
     from math_hash.retrieval import open_index
 
     top_k = flags.top_k if flags.radius is None else None
@@ -165,25 +164,15 @@ def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
         return searcher.search(query, top_k, flags.radius, where)
 
 
-def _print_table(results: Sequence[Result]) -> None:
+def _print_table(results: SearchResults) -> None:
     if not results:
         print("nothing found")
         return
     width = max(len(str(result.id)) for result in results)
     print(f"rank  distance  {'id':{width}}  labels | text")
     for rank, result in enumerate(results, start=1):
-        words = " | ".join(part for part in (_labels(result), _text(result)) if part)
+        words = " | ".join(part for part in (result.labels, result.text) if part)
         print(f"{rank:4d}  {result.distance:8d}  {result.id!s:{width}}  {words[:100]}")
-
-
-def _labels(result: Result) -> str:
-    labels = result.metadata.get("labels") or result.metadata.get("label") or []
-    return ", ".join(labels) if isinstance(labels, list) else str(labels)
-
-
-def _text(result: Result) -> str:
-    text, image = (str(result.metadata.get(name) or "") for name in ("text", "image"))
-    return text or (image if image != result.id else "")
 
 
 def _picture(client: Client | None, root: Path | None, side: int, result: Result) -> bytes | None:

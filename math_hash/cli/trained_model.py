@@ -1,11 +1,10 @@
 """The options of commands that open a trained model: those of its run, and those that are given."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from math_hash.config import RELEASE_OPTIONS, Config, flag_of, read_yaml
+from math_hash.config import RELEASE_OPTIONS, read_yaml
 from math_hash.errors import InputError
 from math_hash.files import read_json
 
@@ -33,10 +32,9 @@ def refuse(given: Iterable[str], names: Collection[str], reason: str) -> None:
     Raises:
         InputError: one of `names` is given.
     """
-    named = {item.name: flag_of(item) for item in fields(Config)}
     for name in given:
         if name in names:
-            raise InputError(f"{named.get(name, '--' + name.replace('_', '-'))}: {reason}")
+            raise InputError(f"`{name}`: {reason}")
 
 
 def refuse_training_flags(given: Iterable[str]) -> None:

@@ -205,5 +205,5 @@ def _require_column(path: Path, columns: Columns, present: Sequence[str]) -> Non
     if columns.needed_column not in present:
         listing = ", ".join(name for name in present if name) or "nothing"
         raise InputError(
-            f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with --{columns.needed}-column"
+            f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with `{columns.needed}_column`"
         )

@@ -108,7 +108,7 @@ def _clip_retrieval_parts(source: Path, modality: str, columns: Columns) -> list
     name = _FOLDERS[modality]
     vectors, metadata = _numbered(source / name, ".npy"), _numbered(source / "metadata", ".parquet")
     if not vectors:
-        raise InputError(f"{source}: holds no {name}/{name}_0.npy; choose the --modality whose embeddings are there")
+        raise InputError(f"{source}: holds no {name}/{name}_0.npy; choose the `modality` whose embeddings are there")
     if metadata and (alone := sorted(vectors.keys() ^ metadata.keys())):
         listing = first_few(map(str, alone))
         raise InputError(
@@ -173,7 +173,7 @@ class _ParquetPart:
         if len(self.file.vectors) != 1:
             listing = ", ".join(self.file.vectors) or "none"
             raise InputError(
-                f"{self.path}: expected one column of lists of floats, found {listing}; name it with --vector-column"
+                f"{self.path}: expected one column of lists of floats, found {listing}; name it with `vector_column`"
             )
         return self.file.vectors[0]
 

@@ -72,7 +72,7 @@ class FeatureFolder:
         if missing := [f"{name}.npy" for name in needed if name not in self._arrays]:
             raise InputError(
                 f"{self.folder}: the method also needs {', '.join(missing)}; choose one that needs pooled vectors "
-                "alone, such as --method DSPH, or see docs/features.md"
+                "alone, such as `method` DSPH, or see docs/features.md"
             )
 
     def batch(self, stream: str, rows: Sequence[int], needs: Needs) -> dict[str, torch.Tensor]:

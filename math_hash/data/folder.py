@@ -227,9 +227,9 @@ def write_dataset(
 def _require_replaceable(folder: Path, image_root: str | Path) -> None:
     """Refuse to replace a folder of other things than a dataset, or one that holds the pictures."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.mat").exists():
-        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another --output")
+        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another `output`")
     if image_root and Path(image_root).resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder}: holds the pictures and would be replaced; choose another --output")
+        raise InputError(f"{folder}: holds the pictures and would be replaced; choose another `output`")
 
 
 def _write_files(

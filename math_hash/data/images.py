@@ -66,11 +66,11 @@ def open_image(source: ImageFile, side: int | None = None) -> Image.Image:
     try:
         return _decode(io.BytesIO(image_bytes(source)) if isinstance(source, TarMember) else source, side)
     except FileNotFoundError as error:
-        raise InputError(f"{source}: no such picture; check --image-root") from error
+        raise InputError(f"{source}: no such picture; check `image_root`") from error
     except _DECODE_ERRORS as error:
         reason = missing_reader(Path(str(name)).suffix.lower()) or _first_line(error)
         raise InputError(
-            f"{name}: cannot be decoded ({reason}); replace the file, or use --on-bad-image skip"
+            f"{name}: cannot be decoded ({reason}); replace the file, or use `on_bad_image` skip"
         ) from error
 
 

@@ -52,11 +52,11 @@ def split_rows(n: int, query_num: int, train_num: int, val_num: int = 0, split_s
     """
     if query_num + train_num > n:
         raise InputError(
-            f"--query-num {query_num} + --train-num {train_num} = {query_num + train_num} rows, "
+            f"`query_num` {query_num} + `train_num` {train_num} = {query_num + train_num} rows, "
             f"but the dataset has {n}; lower one of them"
         )
     if val_num >= train_num:
-        raise InputError(f"--val-num {val_num} leaves no training rows of --train-num {train_num}; lower it")
+        raise InputError(f"`val_num` {val_num} leaves no training rows of `train_num` {train_num}; lower it")
     order = np.random.RandomState(split_seed).permutation(n)
     end = query_num + train_num
     return Split(

@@ -62,7 +62,7 @@ def compile_blocks(model: nn.Module) -> None:
         try:
             return compiled(block, states, mask)
         except TorchDynamoException as error:
-            raise InputError(f"--compile: cannot compile here ({one_line(error)}); leave it out") from error
+            raise InputError(f"`compile`: cannot compile here ({one_line(error)}); leave it out") from error
 
     for transformer in model.modules():
         if isinstance(transformer, Transformer):

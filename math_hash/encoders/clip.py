@@ -130,7 +130,7 @@ class ClipEncoder(Encoder):
         length = token_ids.shape[1]
         if length > self.context_length:
             raise InputError(
-                f"--max-words {length}: this encoder reads at most {self.context_length} tokens; lower --max-words"
+                f"`max_words` {length}: this encoder reads at most {self.context_length} tokens; lower `max_words`"
             )
         return self.text_tower.encode(token_ids, self.text_lengths(token_ids), needs)
 

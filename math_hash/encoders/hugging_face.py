@@ -33,7 +33,7 @@ def fetch_text_config(name: str, folder: Path | None = None) -> dict[str, Any]:
         raise InputError(
             f"the text tower {name}: its configuration cannot be read ({first_sentence(error)}); without network, put "
             f"https://huggingface.co/{name}/resolve/main/config.json into {folder or 'FOLDER'}/{name}/ and give "
-            "FOLDER, with the model's open_clip_config.json, as --encoder"
+            "FOLDER, with the model's open_clip_config.json, as `encoder`"
         ) from error
     content = json.loads(config.to_json_string(use_diff=False))
     return {key: value for key, value in content.items() if key not in _LEFT_OUT}

@@ -101,7 +101,7 @@ class HuggingFaceTokenizer(nn.Module):
         except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"the tokenizer {source} cannot be read ({first_sentence(error)}); without network, download "
-                f"https://huggingface.co/{self.name} elsewhere and give the folder as --encoder"
+                f"https://huggingface.co/{self.name} elsewhere and give the folder as `encoder`"
             ) from error
         if _FILES[0] not in files:
             raise InputError(f"the tokenizer {source} has no {_FILES[0]}; its model cannot be used")

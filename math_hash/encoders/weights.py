@@ -44,7 +44,7 @@ def open_encoder(
         if not Path(clip_path).is_file():
             raise InputError(
                 f"{clip_path}: no CLIP weights there; download OpenAI's ViT-B-32.pt to this path (cache/README.md "
-                "has the address), or name a model: --encoder ViT-B-32-quickgelu --encoder-weights openai"
+                "has the address), or name a model: `encoder` ViT-B-32-quickgelu with `encoder_weights` openai"
             )
         return encoder_from_openai(read_state_dict(clip_path), resolution, clip_path)
 
@@ -59,7 +59,7 @@ def open_encoder(
     tags = open_clip.list_pretrained_tags_by_model(encoder)
     if weights not in tags:
         raise InputError(
-            f"--encoder-weights {weights}: neither a file nor a tag of {encoder}; its tags are "
+            f"`encoder_weights` {weights}: neither a file nor a tag of {encoder}; its tags are "
             f"{', '.join(tags) or 'none'}; 'none' starts from scratch"
         )
     try:
@@ -67,7 +67,7 @@ def open_encoder(
     except Exception as error:  # hub, network and file errors of many kinds
         reason = str(error).split("\n")[0]
         raise InputError(
-            f"--encoder-weights {weights}: cannot be downloaded ({reason}); get the file elsewhere and give its path"
+            f"`encoder_weights` {weights}: cannot be downloaded ({reason}); get the file elsewhere and give its path"
         ) from error
     model = _new_encoder(encoder, architecture, downloaded.visual.preprocess_cfg)
     state = downloaded.state_dict()
@@ -150,7 +150,7 @@ def named_architecture(name: str, resolution: int) -> dict[str, Any]:
         architecture = open_clip.get_model_config(name) if "/" not in name and ":" not in name else None
     if architecture is None:
         raise InputError(
-            f"--encoder {name}: not an open_clip model; expected a name such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
+            f"`encoder` {name}: not an open_clip model; expected a name such as ViT-B-32-quickgelu, ViT-B-16, ViT-L-14 "
             f"(open_clip.list_models() lists all), demo, or a folder with {_CONFIG}"
         )
     architecture["vision_cfg"]["image_size"] = resolution

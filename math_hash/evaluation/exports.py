@@ -236,5 +236,5 @@ def require_comparable(records: list[dict[str, Any]]) -> None:
         if different:
             raise InputError(
                 f"{first['file']} and {other['file']} cannot be compared: they differ in {', '.join(different)}; "
-                "evaluate them apart, or use --allow-different"
+                "evaluate them apart, or use `allow_different`"
             )

@@ -68,7 +68,8 @@ def code_margin(k_bits: int, num_labels: int) -> float:
     dimension = max(1, ceil(log2(max(2, num_labels))))
     if k_bits > LONGEST or dimension > min(MOST_WORDS, k_bits):
         raise InputError(
-            f"--k-bits {k_bits}: the table of codes has no margin for {num_labels} classes; give --set margin=VALUE"
+            f"`k_bits` {k_bits}: the table of codes has no margin for {num_labels} classes; give "
+            "`method_options` margin=VALUE"
         )
     return 1 - 2 * minimum_distance(k_bits, dimension) / k_bits
 

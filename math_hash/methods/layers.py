@@ -21,7 +21,7 @@ def hash_head(width: int, k_bits: int, hidden: int, dropout: float = 0.0) -> nn.
         InputError: `hidden` is negative, or the dropout is outside [0, 1).
     """
     if not 0 <= dropout < 1:
-        raise InputError(f"--dropout: {dropout} is outside [0, 1)")
+        raise InputError(f"`dropout`: {dropout} is outside [0, 1)")
     if hidden < 0:
         raise InputError(f"option hidden: {hidden} is below 0")
     drop = [nn.Dropout(dropout)] if dropout else []
@@ -59,9 +59,9 @@ class ResidualMLP(nn.Module):
     def __init__(self, width: int, layers: int, activation: str, dropout: float):
         super().__init__()
         if not 0 <= dropout < 1:
-            raise InputError(f"--dropout: {dropout} is outside [0, 1)")
+            raise InputError(f"`dropout`: {dropout} is outside [0, 1)")
         if layers < 0:
-            raise InputError(f"--res-mlp-layers: {layers} is below 0")
+            raise InputError(f"`res_mlp_layers`: {layers} is below 0")
         act = {"gelu": nn.GELU, "relu": nn.ReLU}[activation]
         self.blocks = nn.ModuleList(
             nn.Sequential(

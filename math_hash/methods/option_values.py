@@ -15,9 +15,9 @@ def as_type(value: Any, hint: Any, where: str) -> Any:
     Raises:
         InputError: the value is of another type.
 
-    >>> as_type("1e-3", float, "--set margin=1e-3")
+    >>> as_type("1e-3", float, "margin=1e-3")
     0.001
-    >>> as_type([64, 128], tuple[int, ...], "--set widths=[64,128]")
+    >>> as_type([64, 128], tuple[int, ...], "widths=[64,128]")
     (64, 128)
     """
     fitting, result = _converted(value, hint)

@@ -169,13 +169,13 @@ def complete_options(name: str, given: Mapping[str, Any], facts: Mapping[str, An
                 "its own options after *"
             )
         if facts[key] is None:
-            raise InputError(f"--method {name}: needs {key}, which the features or the encoder do not have")
+            raise InputError(f"`method` {name}: needs {key}, which the features or the encoder do not have")
         chosen[key] = facts[key]
     for key, item in options.items():
         if key in given:
-            chosen[key] = as_type(given[key], hints.get(key, Any), f"--set {key}={given[key]}")
+            chosen[key] = as_type(given[key], hints.get(key, Any), f"`method_options` {key}={given[key]}")
         elif item.default is item.empty:
-            raise InputError(f"--method {name}: needs its option {key}; give --set {key}=VALUE")
+            raise InputError(f"`method` {name}: needs its option {key}; give `method_options` {key}=VALUE")
         else:
             chosen[key] = item.default
     return chosen

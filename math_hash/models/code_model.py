@@ -1,7 +1,7 @@
 """The interface of models that turn images and texts into codes, in any format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -11,16 +11,21 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from math_hash.data.images import ImageTransform, open_image
 from math_hash.errors import InputError
 from math_hash.hamming.codes import binarize, pack
 from math_hash.models.training_distribution import TrainingDistribution
+from math_hash.progress import is_watched
 
 WEIGHTS, CONFIG, RESULTS = "model.safetensors", "config.json", "results.json"  # files of a saved model
 Output = Literal["packed", "bits", "continuous", "vector"]
 Modality = Literal["image", "text"]
+Picture = Image.Image | str | Path | np.ndarray | Tensor  # an array is uint8 (h, w, 3), a tensor uint8 (3, h, w)
+_Items = Sequence[Any] | np.ndarray | Tensor
 _Model = TypeVar("_Model", bound="CodeModel")
+_DELAY = 2  # seconds before a progress bar that nobody asked for is shown
 
 
 class Encoded(NamedTuple):
@@ -57,6 +62,15 @@ class CodeModel(ABC):
     results: dict[str, Any] | None = None
     distributions: Mapping[str, TrainingDistribution] = MappingProxyType({})
     gives_vectors: bool = False
+
+    def __repr__(self) -> str:
+        precision = "float32" if self.precision == "no" else self.precision
+        facts = [self.method, f"{self.k_bits} bits", *self._details(), f"{precision} on {self.device}"]
+        return f"{type(self).__name__}({', '.join(facts)})"
+
+    def _details(self) -> list[str]:
+        """What else the model says in its repr."""
+        return []
 
     @property
     @abstractmethod
@@ -141,32 +155,36 @@ class CodeModel(ABC):
         """
         if bits == self.k_bits:
             return self
-        raise InputError(f"--bits {bits}: this model's format is fixed to {self.k_bits} bits; export it with fewer")
+        raise InputError(f"`bits` {bits}: this model's format is fixed to {self.k_bits} bits; export it with fewer")
 
     def encode_image(
         self,
-        images: Sequence[Image.Image | str | Path] | Tensor,
+        images: Sequence[Picture] | np.ndarray | Tensor,
         batch_size: int = 64,
         output: Output = "packed",
+        progress: bool | None = None,
     ) -> np.ndarray:
         """Codes of images; no texts are needed.
 
         Args:
-            images: PIL images, paths, or a tensor: uint8 (n, 3, h, w), or float32 (n, 3, resolution, resolution)
-                that is already resized and normalized.
+            images: PIL images, paths, arrays uint8 (h, w, 3), tensors uint8 (3, h, w), or tensors float32 (3,
+                resolution, resolution) that are already resized and normalized; or a batch as one array or tensor.
             output: "packed" uint8 (n, ceil(k / 8)); "bits" bool (n, k); "continuous" float32 (n, k) in (-1, 1);
                 "vector" float32 (n, d), the encoder's pooled vectors, of length 1.
+            progress: show a progress bar; None: after two seconds, on a terminal or in a notebook.
 
         Raises:
-            InputError: a picture cannot be read, the tensor has another shape or dtype, the model takes stored features
-                only, `output` is unknown, or the model's format gives no vectors.
+            InputError: a picture cannot be read, an array or tensor has another shape or dtype, the model takes stored
+                features only, `output` is unknown, or the model's format gives no vectors.
         """
-        if isinstance(images, str | Path | Image.Image):
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) == 3:
             raise InputError("encode_image: expected a list of images, found a single one; write [image]")
-        return self._encode("image", images, batch_size, output)
+        return self._encode("image", images, batch_size, output, progress)
 
-    def encode_text(self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed") -> np.ndarray:
-        """Codes of texts; no images are needed. `output` is as in `encode_image`.
+    def encode_text(
+        self, texts: Sequence[str], batch_size: int = 64, output: Output = "packed", progress: bool | None = None
+    ) -> np.ndarray:
+        """Codes of texts; no images are needed. `output` and `progress` are as in `encode_image`.
 
         Raises:
             InputError: `texts` is a single string, the model takes stored features only, `output` is unknown, or the
@@ -174,9 +192,9 @@ class CodeModel(ABC):
         """
         if isinstance(texts, str):
             raise InputError("encode_text: expected a list of strings, found a single one; write [text]")
-        return self._encode("text", texts, batch_size, output)
+        return self._encode("text", texts, batch_size, output, progress)
 
-    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+    def encode_query(self, modality: Modality, item: Picture) -> Encoded:
         """Everything that a search uses of one picture or text, from one pass.
 
         Raises:
@@ -189,31 +207,38 @@ class CodeModel(ABC):
         """A context for encoding."""
         return nullcontext()
 
-    def _inputs(self, modality: Modality, items: Sequence[Any] | Tensor) -> Tensor:
+    def _inputs(self, modality: Modality, items: _Items) -> Tensor:
         """What `hash_image` takes of pictures, or `hash_text` of texts."""
         if modality == "text":
             return self.tokenize(list(items), self.max_words)
         transform = self.image_transform
         if isinstance(items, Tensor):
             return _as_pixels(items, transform)
-        opened = (image if isinstance(image, Image.Image) else open_image(image) for image in items)
-        return torch.stack([transform(image.convert("RGB")) for image in opened])
+        return torch.stack([_one_as_pixels(item, transform) for item in items])
 
     def _hash_batch(self, modality: Modality, inputs: Tensor) -> Tensor:
         return self.hash_image(inputs) if modality == "image" else self.hash_text(inputs)
 
-    def _encode(self, modality: Modality, items: Sequence[Any] | Tensor, batch_size: int, output: str) -> np.ndarray:
+    def _encode(
+        self, modality: Modality, items: _Items, batch_size: int, output: str, progress: bool | None
+    ) -> np.ndarray:
         if output not in get_args(Output):
             raise InputError(f"output={output!r} is unknown; choose from {', '.join(get_args(Output))}")
 
-        def encode(chunk: Sequence[Any] | Tensor) -> Tensor:
+        def encode(chunk: _Items) -> Tensor:
             inputs = self._inputs(modality, chunk)
             if output == "vector":
                 return self.hash_with_vectors(modality, inputs)[1]
             return self._hash_batch(modality, inputs)
 
-        with self._ready(), torch.inference_mode():
-            batches = [encode(chunk).float().cpu().numpy() for chunk in _chunks(items, batch_size)]
+        shown, delay = (is_watched(), _DELAY) if progress is None else (progress, 0)
+        bar = tqdm(total=len(items), desc=f"encoding {modality}s", unit=modality, disable=not shown, delay=delay)
+        batches = []
+        with self._ready(), torch.inference_mode(), bar:
+            for start in range(0, len(items), batch_size):
+                chunk = items[start : start + batch_size]
+                batches.append(encode(chunk).float().cpu().numpy())
+                bar.update(len(chunk))
         values = np.concatenate(batches) if batches else np.empty((0, self.k_bits), np.float32)
         if output in ("continuous", "vector"):
             return values
@@ -221,7 +246,24 @@ class CodeModel(ABC):
         return bits if output == "bits" else pack(bits)
 
 
-def _as_pixels(images: Tensor, transform) -> Tensor:
+def _one_as_pixels(picture: Picture, transform: ImageTransform) -> Tensor:
+    """Pixels (3, resolution, resolution) of one picture."""
+    if isinstance(picture, Tensor):
+        return _as_pixels(picture[None], transform)[0]
+    if isinstance(picture, str | Path):
+        return transform(open_image(picture))
+    if isinstance(picture, Image.Image):
+        return transform(picture.convert("RGB"))
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise InputError(f"encode_image: array of {picture.dtype} {picture.shape}; expected uint8 (h, w, 3)")
+        return transform(Image.fromarray(picture))
+    raise InputError(
+        f"encode_image: {type(picture).__name__}; expected PIL images, paths, arrays uint8 (h, w, 3), or tensors"
+    )
+
+
+def _as_pixels(images: Tensor, transform: ImageTransform) -> Tensor:
     if images.ndim == 4 and images.shape[1] == 3:
         if images.dtype == torch.uint8:
             return transform.tensor(images)
@@ -231,7 +273,3 @@ def _as_pixels(images: Tensor, transform) -> Tensor:
         f"encode_image: tensor of {images.dtype} {tuple(images.shape)}; expected uint8 (n, 3, h, w), or float "
         f"(n, 3, {transform.resolution}, {transform.resolution}) already normalized"
     )
-
-
-def _chunks(items: Sequence | Tensor, size: int) -> Iterator:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -45,7 +45,7 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu", prec
 
             if precision in HALVES:
                 raise InputError(
-                    f"--precision {precision}: {path} is an ONNX model, whose precision is fixed; use auto"
+                    f"`precision` {precision}: {path} is an ONNX model, whose precision is fixed; use auto"
                 )
             return OnnxModel(path)
         model = read_saved(path, trusted=trusted)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
-from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ from math_hash.encoders import Encoder, Features
 from math_hash.errors import InputError
 from math_hash.files import write_bytes, write_text
 from math_hash.methods import Method, find_method
-from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Encoded, Modality
+from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS, CodeModel, Encoded, Modality, Picture
 from math_hash.models.fingerprint import kept_fingerprint
 from math_hash.models.precision import HALVES
 from math_hash.models.training_distribution import compared_vectors, write_distributions
@@ -88,7 +87,7 @@ class HashModel(nn.Module, CodeModel):
             InputError: the model has fewer bits.
         """
         if not 1 <= bits <= self.head.k_bits:
-            raise InputError(f"--bits {bits}: this model has {self.head.k_bits} bits; give at least 1 and at most all")
+            raise InputError(f"`bits` {bits}: this model has {self.head.k_bits} bits; give at least 1 and at most all")
         view = copy(self)
         view.k_bits = bits
         return view
@@ -123,6 +122,12 @@ class HashModel(nn.Module, CodeModel):
         reduced = deepcopy(self, shared)
         reduced.precision, reduced._digest = precision, self._sha256()
         return reduced
+
+    __repr__ = CodeModel.__repr__  # that of PyTorch's modules lists every layer
+
+    def _details(self) -> list[str]:
+        weights = sum(weight.numel() for weight in self.parameters())
+        return [type(self.encoder).__name__, f"{weights / 1e6:,.1f} M parameters"]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
@@ -170,7 +175,7 @@ class HashModel(nn.Module, CodeModel):
         codes, features = self._hash(modality, inputs)
         return codes, F.normalize(features.pooled.float(), dim=1)
 
-    def encode_query(self, modality: Modality, item: Image.Image | str | Path) -> Encoded:
+    def encode_query(self, modality: Modality, item: Picture) -> Encoded:
         """See `CodeModel.encode_query`."""
         distribution, needs = self.distributions.get(modality), self.head.needs
         if distribution is not None and self.encoder.stage_widths is not None:

@@ -21,7 +21,7 @@ def choose_precision(name: str, device: torch.device | str) -> str:
     if name not in PRECISIONS:
         raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
     if name == "fp16" and kind == "cpu":
-        raise InputError("--precision fp16: needs a GPU; use --precision auto, bf16 or no")
+        raise InputError("`precision` fp16: needs a GPU; use `precision` auto, bf16 or no")
     return ("bf16" if _multiplies_bf16(kind) else "no") if name == "auto" else name
 
 

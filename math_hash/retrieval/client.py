@@ -12,7 +12,7 @@ from typing import Any
 
 from math_hash.errors import InputError, one_line
 from math_hash.retrieval.ids import Id
-from math_hash.retrieval.searcher import Answer, Result
+from math_hash.retrieval.results import Result, SearchResults
 
 MOST_RESULTS = 1000  # that a server returns for one search
 _SECONDS = 60.0  # until a server that does not answer is given up
@@ -42,7 +42,7 @@ class Client:
         self.url, self.token = url.rstrip("/"), token
         self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def search_text(self, text: str, top_k: int, radius: int | None, where: Mapping[str, Any]) -> Answer:
+    def search_text(self, text: str, top_k: int, radius: int | None, where: Mapping[str, Any]) -> SearchResults:
         """The rows nearest to a text; see `Searcher.search`.
 
         Raises:
@@ -51,12 +51,12 @@ class Client:
         body = json.dumps({"text": text, "top_k": top_k, "radius": radius, "where": dict(where)}).encode()
         return self._search("/search/text", body, "application/json")
 
-    def search_id(self, row_id: Id, top_k: int, radius: int | None, where: Mapping[str, Any]) -> Answer:
+    def search_id(self, row_id: Id, top_k: int, radius: int | None, where: Mapping[str, Any]) -> SearchResults:
         """The rows nearest to a row of the server's index; see `search_text`."""
         body = json.dumps({"id": str(row_id), "top_k": top_k, "radius": radius, "where": dict(where)}).encode()
         return self._search("/search/id", body, "application/json")
 
-    def search_image(self, path: Path, top_k: int, radius: int | None, where: Mapping[str, Any]) -> Answer:
+    def search_image(self, path: Path, top_k: int, radius: int | None, where: Mapping[str, Any]) -> SearchResults:
         """The rows nearest to a picture, which is uploaded; see `search_text`."""
         options = {"top_k": top_k, "where": json.dumps(dict(where))} | ({} if radius is None else {"radius": radius})
         boundary = os.urandom(16).hex()
@@ -74,12 +74,12 @@ class Client:
         options = urllib.parse.urlencode({"id": row_id, "size": side})
         return self._ask(f"/image?{options}", absent=404)
 
-    def _search(self, path: str, body: bytes, kind: str) -> Answer:
+    def _search(self, path: str, body: bytes, kind: str) -> SearchResults:
         content = self._ask(path, body, kind)
         try:
             answer = json.loads(content or b"")
             results = [Result(row["id"], row["distance"], row["metadata"]) for row in answer["results"]]
-            return Answer(results, answer["notes"], answer["nothing_close"])
+            return SearchResults(results, answer["notes"], answer["nothing_close"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"--server {self.url}: no server of `math-hash serve` answers there") from error
 

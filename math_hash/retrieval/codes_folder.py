@@ -81,7 +81,7 @@ class CodesFolder:
         """
         k_bits = self.config["k_bits"]
         if not 1 <= bits <= k_bits:
-            raise InputError(f"--bits {bits}: {self.path} holds {k_bits} bits; choose from 1 to that")
+            raise InputError(f"`bits` {bits}: {self.path} holds {k_bits} bits; choose from 1 to that")
         if bits == k_bits:
             return self
         order = self.config["bit_order"][:bits]

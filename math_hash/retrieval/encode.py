@@ -71,9 +71,9 @@ def encode_collection(
     if output.exists():
         raise InputError(f"{output}: is there already; remove it, or name another folder")
     if parquet:
-        import_extra("pyarrow", "parquet", "--parquet")
+        import_extra("pyarrow", "parquet", "`parquet`")
     if vectors and not model.gives_vectors:
-        raise InputError("--vectors: this model's format gives codes only; use the run that it was exported from")
+        raise InputError("`vectors`: this model's format gives codes only; use the run that it was exported from")
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or likely_modality(source)
     collection = open_collection(model, source, modality, columns or Columns(), image_root)

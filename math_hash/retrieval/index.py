@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from math_hash.errors import InputError
 from math_hash.retrieval.filters import Clause, clauses_for
 from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids
 from math_hash.retrieval.metadata import as_json
+from math_hash.retrieval.model_search import ModelSearch
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Metadata = Sequence[Mapping[str, Any] | None] | None  # a JSON object per row, None for a row without one
 
 
-class Index(ABC):
+class Index(ModelSearch, ABC):
     """Codes with ids and metadata, searched by Hamming distance. `open_index` opens one.
 
     Ids are integers (below 2^63) or strings, one kind per index. Metadata is one JSON object per row, of at most 1
@@ -30,11 +32,13 @@ class Index(ABC):
         uri: where it is.
         k_bits: length of the codes.
         model: fingerprint of the model whose codes it holds; "" if unknown.
+        image_root: the folder that the image paths of its metadata start from, for thumbnails; None if unknown.
     """
 
     uri: str
     k_bits: int
     model: str
+    image_root: Path | None = None
 
     @property
     @abstractmethod
@@ -235,7 +239,7 @@ class Index(ABC):
     def save(self) -> None:
         """Make searching and opening fast again after changes, where the engine can. Nothing is lost without it."""
 
-    def close(self) -> None:  # noqa: B027 - an engine may have nothing to close
+    def close(self) -> None:
         """Close files and connections."""
 
     def __enter__(self) -> "Index":
@@ -250,7 +254,7 @@ class Index(ABC):
         """Raises InputError if the index holds codes of another length, or of another model."""
         if self.k_bits != k_bits:
             raise InputError(
-                f"{self.uri}: holds codes of {self.k_bits} bits, not {k_bits}; use the model that made them (--bits "
+                f"{self.uri}: holds codes of {self.k_bits} bits, not {k_bits}; use the model that made them (`bits` "
                 "where they were cut), or another index"
             )
         if self.model and fingerprint and self.model != fingerprint:

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from math_hash.retrieval.ids import Id
+
 _SHOWN = 5  # neighbors in a repr
+
+
+def listed(ids: Sequence[Id], distances: Sequence[int]) -> str:
+    """The first rows in words, for reprs.
+
+    >>> listed(["a", "b"], [0, 3])
+    "2 rows: 'a' at 0, 'b' at 3"
+    """
+    pairs = zip(ids[:_SHOWN], distances[:_SHOWN], strict=True)
+    shown = [f"{row_id!r} at {distance}" for row_id, distance in pairs] + ["..."] * (len(ids) > _SHOWN)
+    return f"{len(ids)} rows{': ' * bool(shown)}{', '.join(shown)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,9 +54,7 @@ class Neighbors:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        pairs = zip(self.ids[:_SHOWN].tolist(), self.distances[:_SHOWN].tolist(), strict=True)
-        shown = [f"{row_id!r} at {distance}" for row_id, distance in pairs] + ["..."] * (len(self) > _SHOWN)
-        return f"Neighbors({len(self)} rows: {', '.join(shown)})" if shown else "Neighbors(0 rows)"
+        return f"Neighbors({listed(self.ids.tolist(), self.distances.tolist())})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,12 +2,19 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from math_hash.errors import InputError
 from math_hash.retrieval.index import Index
 
 
-def open_index(uri: str | os.PathLike[str], k_bits: int | None = None, model: str = "", create: bool = True) -> Index:
+def open_index(
+    uri: str | os.PathLike[str],
+    k_bits: int | None = None,
+    model: str = "",
+    create: bool = True,
+    image_root: str | os.PathLike[str] | None = None,
+) -> Index:
     """Open an index, or create one.
 
     Args:
@@ -16,6 +23,7 @@ def open_index(uri: str | os.PathLike[str], k_bits: int | None = None, model: st
         k_bits: length of the codes; needed if the index is new.
         model: fingerprint of the model that makes the codes; a new index keeps it.
         create: create a new index if none exists.
+        image_root: the folder that the image paths of its metadata start from, for thumbnails in a notebook.
 
     Raises:
         InputError: there is none and `create` is false or `k_bits` is None; it holds codes of another length or
@@ -32,6 +40,7 @@ def open_index(uri: str | os.PathLike[str], k_bits: int | None = None, model: st
     if k_bits is not None and k_bits < 1:
         raise InputError(f"{uri}: k_bits {k_bits}; expected 1 or more")
     index = _engine(uri)(uri, k_bits, model, create)
+    index.image_root = None if image_root is None else Path(image_root)
     try:
         index.require_model(model, k_bits or index.k_bits)
     except InputError:

@@ -11,7 +11,6 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.hamming.asymmetric import asymmetric_scores
-from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
 
 if TYPE_CHECKING:
@@ -20,11 +19,15 @@ if TYPE_CHECKING:
 Scorer = Callable[[np.ndarray, Neighbors], np.ndarray]  # a query's values (k,) or (d,), and n candidates: scores (n,)
 
 
-def asymmetric_scorer(index: Index) -> Scorer:
-    """Scores a query's continuous code, float (k,), against the bits of the rows; see `asymmetric_scores`."""
+def asymmetric_scorer(codes_of: Callable[[np.ndarray], np.ndarray]) -> Scorer:
+    """Scores a query's continuous code, float (k,), against the bits of the rows; see `asymmetric_scores`.
+
+    Args:
+        codes_of: the packed codes of ids, as `Index.codes_of` returns them.
+    """
 
     def scores(query: np.ndarray, candidates: Neighbors) -> np.ndarray:
-        codes = candidates.codes if candidates.codes is not None else index.codes_of(candidates.ids)
+        codes = candidates.codes if candidates.codes is not None else codes_of(candidates.ids)
         return asymmetric_scores(query[None], codes)[0]
 
     return scores

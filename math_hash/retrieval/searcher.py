@@ -2,26 +2,44 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.hamming.codes import as_signs, as_words, binarize, pack, unpack
 from math_hash.retrieval.ids import Id
-from math_hash.retrieval.index import Index, Neighbors
+from math_hash.retrieval.neighbors import Neighbors
 from math_hash.retrieval.rerank import Scorer, asymmetric_scorer, reranked, stored_scorer
+from math_hash.retrieval.results import Result, SearchResults
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from math_hash.models.code_model import CodeModel, Modality
+    from math_hash.models.code_model import CodeModel, Modality, Picture
 
 Rerank = Literal["asymmetric", "continuous", "vectors", "none"]
 RERANKS: tuple[str, ...] = get_args(Rerank)
 CANDIDATES = 200
+
+
+class Searchable(Protocol):
+    """What a `Searcher` needs of an index, as `Index` explains it."""
+
+    image_root: Path | None
+    k_bits: int
+
+    def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]: ...
+
+    def search_radius(
+        self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None = None
+    ) -> list[Neighbors]: ...
+
+    def rows(self, ids: Sequence[Id] | np.ndarray) -> list[tuple[np.ndarray, dict[str, Any]] | None]: ...
+
+    def codes_of(self, ids: Sequence[Id] | np.ndarray) -> np.ndarray: ...
+
+    def require_model(self, fingerprint: str, k_bits: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -43,32 +61,6 @@ class EncodedQuery:
     continuous: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Result:
-    """One row that a search returned, and its Hamming distance."""
-
-    id: Id
-    distance: int
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a search returned.
-
-    Attributes:
-        results: the rows, the nearest first.
-        notes: one line each, for people: that nothing close was found, that the query is unlike the training data.
-        nothing_close: the nearest row is further away than the model's threshold; False if it has none.
-        duplicates: ids of near duplicates, each with that of the earlier result; empty unless asked for.
-    """
-
-    results: list[Result]
-    notes: list[str]
-    nothing_close: bool
-    duplicates: dict[Id, Id] = field(default_factory=dict)
-
-
 class Searcher:
     """Searches an index for what a model encodes.
 
@@ -86,14 +78,14 @@ class Searcher:
 
     def __init__(
         self,
-        index: Index,
+        index: Searchable,
         model: "CodeModel | None",
         rerank: Rerank = "asymmetric",
         codes: str | os.PathLike[str] | None = None,
         candidates: int = CANDIDATES,
     ):
         if rerank == "none" and candidates != CANDIDATES:
-            raise InputError(f"--candidates {candidates}: are reranked, which --rerank none does not; leave one out")
+            raise InputError(f"`candidates` {candidates}: are reranked, which `rerank` none does not; leave one out")
         self.index, self.model, self.candidates = index, model, candidates
         self._compares_vectors = rerank == "vectors"
         self._scorer: Scorer | None = None
@@ -101,28 +93,28 @@ class Searcher:
             return
         index.require_model(model.fingerprint, model.k_bits)
         if self._compares_vectors and not model.gives_vectors:
-            raise InputError("--rerank vectors: this model's format gives codes only; use the run it was exported from")
+            raise InputError("`rerank` vectors: this model's format gives codes only; use the run it was exported from")
         if rerank == "asymmetric":
-            self._scorer = asymmetric_scorer(index)
+            self._scorer = asymmetric_scorer(index.codes_of)
         if rerank == "continuous" or rerank == "vectors":
             if codes is None:
-                raise InputError(f"--rerank {rerank}: needs --codes FOLDER, the codes that the index was made of")
+                raise InputError(f"`rerank` {rerank}: needs `codes` FOLDER, the codes that the index was made of")
             from math_hash.retrieval.codes_folder import CodesFolder
 
             folder = CodesFolder.open(Path(codes))
             folder.require_model(model.fingerprint)
             self._scorer = stored_scorer(folder.with_bits(model.k_bits), rerank)
         elif codes is not None:
-            raise InputError(f"--codes {codes}: is not read with --rerank {rerank}, only with continuous or vectors")
+            raise InputError(f"`codes` {codes}: is not read with `rerank` {rerank}, only with continuous or vectors")
 
-    def query(self, modality: "Modality", item: "str | Path | Image.Image") -> EncodedQuery:
-        """The query for a text, or for a picture or the file that holds it.
+    def query(self, modality: "Modality", item: "Picture") -> EncodedQuery:
+        """The query for a text or a picture.
 
         Raises:
             InputError: the picture cannot be read.
         """
         if self.model is None:
-            raise InputError(f"searching for a {modality} needs a model (--model)")
+            raise InputError(f"searching for a {modality} needs a `model`")
         encoded = self.model.encode_query(modality, item)
         values = encoded.vector if self._compares_vectors else encoded.continuous
         code = pack(binarize(encoded.continuous[None]))
@@ -152,7 +144,7 @@ class Searcher:
         where: Mapping[str, Any] | None = None,
         offset: int = 0,
         fold: int | None = None,
-    ) -> Answer:
+    ) -> SearchResults:
         """The rows that answer a query.
 
         Args:
@@ -184,7 +176,7 @@ class Searcher:
             notes.append(f"nothing close was found: the nearest is at distance {nearest}, above {limit}")
         if query.is_unlike_training:
             notes.append(f"this {query.modality} is unlike those that the model was trained on")
-        return Answer(results, notes, nothing_close, duplicates)
+        return SearchResults(results, notes, nothing_close, self.index.image_root, duplicates)
 
     def _results(self, neighbors: Neighbors) -> list[Result]:
         ids = neighbors.ids.tolist()

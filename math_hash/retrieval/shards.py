@@ -91,7 +91,7 @@ class ShardFolder:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another `output`") from error
         write_text(described, json.dumps(asdict(job), indent=2) + "\n")
 
     def shard(self, number: int) -> Path:

@@ -60,7 +60,7 @@ def open_collection(
         InputError: `source` is of no known form, the modality is unknown, or the embeddings do not fit.
     """
     if modality not in ("image", "text"):
-        raise InputError(f"--modality {modality}: expected image or text")
+        raise InputError(f"`modality` {modality}: expected image or text")
     columns, path = replace(columns, needed=modality), Path(source)
     remote = is_remote(source)
     if not remote and holds_embeddings(path):

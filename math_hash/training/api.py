@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import Accelerator
 from typing_extensions import Unpack
 
-from math_hash.config import Config, flag_of, make_config
+from math_hash.config import Config, make_config
 from math_hash.errors import InputError
 from math_hash.files import read_json
 from math_hash.methods import Method, name_of
@@ -26,6 +26,7 @@ from math_hash.training.report import write_results
 from math_hash.training.run_folder import RESULTS, Run, require_free
 from math_hash.training.runtime import make_accelerator
 from math_hash.training.setup import Data, open_data, with_usable_method
+from math_hash.training.state import shows_progress
 
 # options that may change when a run is resumed: where things are, not what is computed
 _MOVABLE = {"resume", "num_workers", "image_root", "dataset_root", "cache_dir", "device", "is_train"}
@@ -99,8 +100,8 @@ def _require_unseen(config: Config, data: Data, recorded: Mapping[str, Any]) -> 
     names = data.unseen_names
     if names and recorded.get("unseen_labels") != names:
         raise InputError(
-            f"--unseen-labels {config.unseen_labels}: {config.pretrained} is not known to have been trained without "
-            f"{', '.join(names)}; train a run with --unseen-labels, and evaluate it with the same dataset and split"
+            f"`unseen_labels` {config.unseen_labels}: {config.pretrained} is not known to have been trained without "
+            f"{', '.join(names)}; train a run with `unseen_labels`, and evaluate it with the same dataset and split"
         )
 
 
@@ -121,10 +122,9 @@ def configured(given: Mapping[str, Any]) -> Config:
     saved = Run(given["resume"]).read_config()
     for item in fields(Config):
         if item.name in given and item.name not in _MOVABLE and given[item.name] != saved.get(item.name):
-            flag = flag_of(item)
             raise InputError(
-                f"--resume {given['resume']}: the run has {flag} {saved.get(item.name)}; leave {flag} out, or start a "
-                "new run"
+                f"`resume` {given['resume']}: the run has `{item.name}` {saved.get(item.name)}; leave "
+                f"`{item.name}` out, or start a new run"
             )
     return Config(**{**saved, **{name: given[name] for name in _MOVABLE if name in given}})
 
@@ -132,4 +132,4 @@ def configured(given: Mapping[str, Any]) -> Config:
 def _opened(config: Config, accelerator: Accelerator) -> Data:
     if accelerator.is_main_process and not config.resume:
         require_free(config)  # before all the work that a new folder needs
-    return open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    return open_data(config, progress=shows_progress(accelerator))

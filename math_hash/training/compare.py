@@ -4,9 +4,8 @@ One frozen encoder gives everybody the same input: that of the longest run, whic
 stored features. Everything that is fitted is fitted to the run's training rows.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from math_hash.config import Config, flag_of, make_config
+from math_hash.config import Config, make_config
 from math_hash.data import POOLED
 from math_hash.errors import InputError
 from math_hash.evaluation.compare import Entry, measure
@@ -105,16 +104,16 @@ def _open(given: Mapping[str, Any], bits: Sequence[int], folder: Path, runs: Seq
     most = max(bits)
     config = make_config({**given, "is_train": True, "k_bits": most})
     if not config.batch_size:
-        raise InputError("--batch-size auto: runs that are compared need one batch size; give a number")
+        raise InputError("`batch_size` auto: runs that are compared need one batch size; give a number")
     if not runs:
         runs = [finished_run(replace(config, save_dir=str(folder / f"{short_name(config.method)}_{most}"))).path]
     models = sorted((trained_model(path) for path in runs), key=lambda model: model.k_bits)
     if models[-1].k_bits < most:
         raise InputError(
-            f"--k-bits {most}: the longest run has {models[-1].k_bits} bits; leave the lengths above it out"
+            f"`k_bits` {most}: the longest run has {models[-1].k_bits} bits; leave the lengths above it out"
         )
     accelerator = make_accelerator(config)
-    data = open_data(config, progress=accelerator.is_main_process and os.isatty(2))
+    data = open_data(config, progress=shows_progress(accelerator))
     if data.pairs_only:
         raise InputError(f"{data.folder.path}: has no labels, by which codes are compared")
     largest = models[-1].to(accelerator.device)
@@ -131,22 +130,21 @@ def _options_of(runs: Sequence[Path], given: Mapping[str, Any]) -> dict[str, Any
     """The options of the longest of some runs, and over them those given that say where things are."""
     for path in runs:
         if not (path / RESULTS).is_file():
-            raise InputError(f"--runs {path}: holds no finished run; expected a run folder with {RESULTS}")
+            raise InputError(f"`runs` {path}: holds no finished run; expected a run folder with {RESULTS}")
     saved = {path: Run(path).read_config() for path in runs}
     longest = max(saved, key=lambda path: saved[path]["k_bits"])
-    flags = {item.name: flag_of(item) for item in fields(Config)}
     first = saved[longest]
     for path, options in saved.items():
         if wrong := [name for name in ("method", *_SAME_DATA) if options.get(name) != first.get(name)]:
-            raise InputError(f"--runs {path}: differs from {longest} in {flags[wrong[0]]}; give runs on the same data")
+            raise InputError(f"`runs` {path}: differs from {longest} in `{wrong[0]}`; give runs on the same data")
     if len(runs) > 1 and not (first["features"] or first["freeze_encoder"]):
         raise InputError(
-            f"--runs: {len(runs)} runs, each with an encoder that it trained; give one, of which shorter codes are "
-            "taken, or runs with --features or --freeze-encoder"
+            f"`runs`: {len(runs)} runs, each with an encoder that it trained; give one, of which shorter codes are "
+            "taken, or runs with `features` or `freeze_encoder`"
         )
     for name, value in given.items():
         if name not in (*_PLACES, "unseen_labels") and value != first.get(name):
-            raise InputError(f"--runs {longest}: was trained with {flags[name]} {first.get(name)}; leave the flag out")
+            raise InputError(f"`runs` {longest}: was trained with `{name}` {first.get(name)}; leave it out")
     return {**first, **given, "save_dir": "", "resume": ""}
 
 

@@ -91,7 +91,7 @@ def trained_model(path: str | Path) -> HashModel:
     """
     model = Run(path).load_model()
     if not isinstance(model, HashModel):
-        raise InputError(f"--runs {path}: is an exported model; give the run that it was exported from")
+        raise InputError(f"`runs` {path}: is an exported model; give the run that it was exported from")
     return model
 
 

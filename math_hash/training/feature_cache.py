@@ -25,6 +25,7 @@ from math_hash.encoders import Encoder
 from math_hash.errors import InputError
 from math_hash.files import read_json, sha256, write_text
 from math_hash.models.model import HashModel
+from math_hash.progress import is_watched
 from math_hash.training.setup import Data
 
 BATCH = 64  # fixed, so that a cache does not depend on how it was computed
@@ -115,7 +116,7 @@ def write_features(
         missing = [number for number in mine if not done[number]]
         loaded = load_batches(dataset, [batches[number] for number in missing], num_workers, accelerator.device)
         hidden = not accelerator.is_main_process
-        every = 0.1 if os.isatty(2) else 30  # seconds; without a terminal, a line in the log now and then
+        every = 0.1 if is_watched() else 30  # seconds; without a terminal, a line in the log now and then
         with torch.inference_mode():
             bar = tqdm(loaded, "encoding features", len(missing), unit="batch", mininterval=every, disable=hidden)
             for number, inputs in zip(missing, bar, strict=True):

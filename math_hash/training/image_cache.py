@@ -73,7 +73,7 @@ def with_image_cache(config: Config, model: HashModel, data: Data, accelerator: 
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < needed:
             raise InputError(
-                f"--image-cache {config.image_cache:g}: {folder.parent} lacks {needed / 1e9:.1f} GB; lower it"
+                f"`image_cache` {config.image_cache:g}: {folder.parent} lacks {needed / 1e9:.1f} GB; lower it"
             )
         with atomic_folder(folder) as building:
             for name in FORMS:

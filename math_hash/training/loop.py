@@ -151,7 +151,7 @@ def _pass(training: Training, epoch: int, turn: tuple[str, ...]) -> tuple[dict[s
     losses = {name: float(total) / len(order) for name, total in totals.items()}
     if not all(math.isfinite(loss) for loss in losses.values()):
         listing = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-        raise InputError(f"epoch {epoch}: the loss is not finite ({listing}); lower --lr, or use --precision no")
+        raise InputError(f"epoch {epoch}: the loss is not finite ({listing}); lower `lr`, or use `precision` no")
     return losses, rates
 
 

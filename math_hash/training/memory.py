@@ -36,11 +36,11 @@ def memory_errors(config: Config) -> Iterator[None]:
         text = str(error)
         if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
             raise
-        remedies = [f"--batch-size below {config.batch_size} with --gradient-accumulation to make up for it"]
+        remedies = [f"`batch_size` below {config.batch_size} with `gradient_accumulation` to make up for it"]
         if config.precision == "no":
-            remedies.append("--precision bf16")
+            remedies.append("`precision` bf16")
         if not config.freeze_encoder and not config.features:
             if not config.gradient_checkpointing:
-                remedies.append("--gradient-checkpointing")
-            remedies.append("--freeze-encoder")
-        raise InputError(f"out of memory at --batch-size {config.batch_size}; try {', or '.join(remedies)}") from error
+                remedies.append("`gradient_checkpointing`")
+            remedies.append("`freeze_encoder`")
+        raise InputError(f"out of memory at `batch_size` {config.batch_size}; try {', or '.join(remedies)}") from error

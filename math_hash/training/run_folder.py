@@ -139,7 +139,7 @@ class Run:
             InputError: there is no run, or its configuration is damaged.
         """
         if not (self.path / CONFIG).is_file():
-            raise InputError(f"--resume {self.path}: holds no run (no {CONFIG}); expected a run folder")
+            raise InputError(f"`resume` {self.path}: holds no run (no {CONFIG}); expected a run folder")
         content = read_yaml(self.path / CONFIG)
         if "preset" not in content:  # an earlier version, which also recorded options that the method does not take
             taken = option_names(content["method"])

@@ -26,7 +26,7 @@ def make_accelerator(config: Config) -> Accelerator:
         precision = choose_precision(config.precision, device)
         return Accelerator(mixed_precision=precision, kwargs_handlers=[ddp])
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"--precision {config.precision}: {error}; use --precision no or bf16") from error
+        raise InputError(f"`precision` {config.precision}: {error}; use `precision` no or bf16") from error
 
 
 def seed_everything(*numbers: int) -> None:

@@ -79,14 +79,14 @@ class Data:
             InputError: pictures for a model of stored features, or the other way round; or features are missing.
         """
         if encoder.takes_pictures != (self.features is None or self.is_cached):
-            raise InputError("--features: required by a model of stored features, and not allowed for one with a CLIP")
+            raise InputError("`features`: required by a model of stored features, and not allowed for one with a CLIP")
         if self.features is None:
             transform, cache = encoder.image_transform, self.image_cache
             return PairDataset(self.folder, encoder.tokenizer, transform, max_words, needs=needs, image_cache=cache)
         widths = (self.features.image_width, self.features.text_width)
         if not self.is_cached and widths != encoder.stored_widths:
             raise InputError(
-                f"--features {self.features.folder}: widths {widths}, but the model takes {encoder.stored_widths}"
+                f"`features` {self.features.folder}: widths {widths}, but the model takes {encoder.stored_widths}"
             )
         self.features.require(needs)
         return FeaturePairDataset(self.folder, self.features, needs)
@@ -149,7 +149,7 @@ def rejected_pictures(config: Config, folder: DatasetFolder, progress: bool = Fa
     if rejected and not skip:
         row, reason = next(iter(rejected.items()))
         more = f" ({len(rejected)} pictures are missing or empty)" if len(rejected) > 1 else ""
-        raise InputError(f"{folder.path}, row {row}: {reason}{more}; check --image-root, or use --on-bad-image skip")
+        raise InputError(f"{folder.path}, row {row}: {reason}{more}; check `image_root`, or use `on_bad_image` skip")
     return rejected
 
 
@@ -158,7 +158,7 @@ def _unseen_labels(config: Config, folder: DatasetFolder) -> tuple[int, ...]:
     wanted, labels = config.unseen_labels, folder.labels.shape[1]
     if wanted and not 2 <= wanted < labels:
         raise InputError(
-            f"--unseen-labels {wanted}: {folder.path} has {labels} labels; expected at least 2 and less than all "
+            f"`unseen_labels` {wanted}: {folder.path} has {labels} labels; expected at least 2 and less than all "
             "(all rows that carry the only unseen label would be relevant to each other)"
         )
     return tuple(sorted(np.random.RandomState(config.split_seed).permutation(labels)[:wanted].tolist()))
@@ -179,7 +179,7 @@ def _without_unseen(config: Config, folder: DatasetFolder, split: Split, unseen:
         left["validation rows"] = len(split.val)
     if not all(left.values()):
         listing = ", ".join(f"{count} {name}" for name, count in left.items())
-        raise InputError(f"--unseen-labels {config.unseen_labels}: leaves {listing}; expected some of each")
+        raise InputError(f"`unseen_labels` {config.unseen_labels}: leaves {listing}; expected some of each")
     return split
 
 
@@ -216,7 +216,7 @@ def open_model(config: Config, data: Data) -> HashModel:
             model.head.load_state_dict(start.head.state_dict())
         except RuntimeError as error:
             raise InputError(
-                f"--pretrained {config.pretrained}: its head does not have the layers of this run's options; "
+                f"`pretrained` {config.pretrained}: its head does not have the layers of this run's options; "
                 "give the options that it was trained with"
             ) from error
     if config.freeze_encoder:
@@ -238,7 +238,7 @@ def new_encoder(config: Config, features: FeatureFolder | None) -> Encoder:
         return PrecomputedEncoder(features.image_width, features.text_width, features.stage_widths)
     encoder = open_encoder(config.clip_path, config.encoder, config.encoder_weights, config.resolution)
     if config.max_words > encoder.context_length:
-        raise InputError(f"--max-words {config.max_words}: this encoder reads at most {encoder.context_length} tokens")
+        raise InputError(f"`max_words` {config.max_words}: this encoder reads at most {encoder.context_length} tokens")
     return encoder
 
 
@@ -251,16 +251,13 @@ def open_trained(config: Config) -> HashModel:
     model = load_model(config.pretrained)
     if not isinstance(model, HashModel):
         raise InputError(
-            f"--pretrained {config.pretrained}: is an exported model, such as ONNX; give the run that it was "
+            f"`pretrained` {config.pretrained}: is an exported model, such as ONNX; give the run that it was "
             "exported from"
         )
-    for flag, wanted, given in (
-        ("--k-bits", config.k_bits, model.k_bits),
-        ("--method", config.method, model.method),
-    ):
+    for option, wanted, given in (("k_bits", config.k_bits, model.k_bits), ("method", config.method, model.method)):
         if wanted != given:
-            raise InputError(f"--pretrained {config.pretrained}: trained with {flag} {given}, not {wanted}")
+            raise InputError(f"`pretrained` {config.pretrained}: trained with `{option}` {given}, not {wanted}")
     architecture = model.encoder.spec.get("architecture")
     if config.encoder and architecture and named_architecture(config.encoder, model.encoder.resolution) != architecture:
-        raise InputError(f"--pretrained {config.pretrained}: its encoder is not {config.encoder}")
+        raise InputError(f"`pretrained` {config.pretrained}: its encoder is not {config.encoder}")
     return model

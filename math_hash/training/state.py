@@ -1,7 +1,6 @@
 """The state that the epochs of a run share, from the start or from a checkpoint."""
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from math_hash.data import Pairs
 from math_hash.errors import InputError
 from math_hash.methods import Method, TrainingSet
 from math_hash.models.model import HashModel
+from math_hash.progress import is_watched
 from math_hash.training.bert_adam import BertAdam
 from math_hash.training.code_bank import CodeBank
 from math_hash.training.evaluate import encoder_vectors
@@ -84,7 +84,7 @@ class Training:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"--resume {run.path}: its checkpoint belongs to another model ({reason})") from error
+            raise InputError(f"`resume` {run.path}: its checkpoint belongs to another model ({reason})") from error
         self.done, self.best = state["epoch"], state["best"]
         self.history = [record for record in run.read_metrics() if record["epoch"] <= self.done]
 
@@ -130,5 +130,5 @@ def training_vectors(config: Config, accelerator: Accelerator, data: Data, model
 
 
 def shows_progress(accelerator: Accelerator) -> bool:
-    """Whether this process draws progress bars: the main one, on a terminal."""
-    return accelerator.is_main_process and os.isatty(2)
+    """Whether this process draws progress bars: the main one, on a terminal or in a notebook."""
+    return accelerator.is_main_process and is_watched()

@@ -30,7 +30,7 @@ def require_trackers(config: Config) -> None:
     installed = {str(tracker.value) for tracker in get_available_trackers()}
     for name in config.tracker:
         if name not in installed:
-            raise InputError(f"--tracker {name}: is not installed; pip install {_PACKAGES[name]}, or leave it out")
+            raise InputError(f"`tracker` {name}: is not installed; pip install {_PACKAGES[name]}, or leave it out")
 
 
 class Log:

@@ -28,7 +28,7 @@ def test_other_seeds_give_other_splits():
 
 
 def test_numbers_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match=r"query-num 60 .* = 110 rows, but the dataset has 100"):
+    with pytest.raises(InputError, match=r"`query_num` 60 .* = 110 rows, but the dataset has 100"):
         split_rows(100, 60, 50)
     with pytest.raises(InputError, match="leaves no training rows"):
         split_rows(100, 10, 50, val_num=50)

@@ -116,7 +116,7 @@ def in_folder(tmp_path, architecture):
 def test_without_network_a_missing_tokenizer_says_what_to_put_where(offline, tmp_path):
     architecture = siglip(tmp_path / "elsewhere")
     architecture["text_cfg"]["hf_tokenizer_name"] = "timm/ViT-B-16-SigLIP"
-    with pytest.raises(InputError, match=r"timm/ViT-B-16-SigLIP.* --encoder$") as raised:
+    with pytest.raises(InputError, match=r"timm/ViT-B-16-SigLIP.* `encoder`$") as raised:
         open_encoder("", in_folder(tmp_path, architecture), "none", 64)
     assert "\n" not in str(raised.value)
 

@@ -69,7 +69,7 @@ def test_nothing_but_a_setting_changes_an_option():
             "gamma: MLSPH has none of that name; it takes centered=False, text_net=layers, intra",
         ),
         ("DCMH", {"hyper_intra": 4.0}, {}, "hyper_intra: DCMH has none of that name"),
-        ("MLSPH", {"quan": "much"}, {}, "--set quan=much: expected float, not 'much'"),
+        ("MLSPH", {"quan": "much"}, {}, "`method_options` quan=much: expected float, not 'much'"),
         ("MLSPH", {"centered": "maybe"}, {}, "expected bool, not 'maybe'"),
         ("LSH", {"a": 1}, {}, "LSH has none of that name; it takes no options"),
         ("MATH", {"fusion": "all"}, {}, "expected one of batch, token"),
@@ -97,7 +97,7 @@ def test_a_wrong_option_is_one_line(name, given, facts, message):
     ],
 )  # fmt: skip
 def test_values_become_the_annotated_type(value, hint, result):
-    converted = as_type(value, hint, "--set x")
+    converted = as_type(value, hint, "rate=x")
     assert converted == result
     assert type(converted) is type(result)
 
@@ -106,8 +106,8 @@ def test_values_become_the_annotated_type(value, hint, result):
     ("value", "hint"), [(True, int), (1.5, int), ([1, 2, 3], tuple[int, int]), (5, str), (1, bool), ("a", int | None)]
 )
 def test_values_of_another_type_are_refused(value, hint):
-    with pytest.raises(InputError, match="--set x: expected"):
-        as_type(value, hint, "--set x")
+    with pytest.raises(InputError, match="rate=x: expected"):
+        as_type(value, hint, "rate=x")
 
 
 def test_names_lead_to_classes_and_back():

@@ -1,5 +1,7 @@
 """`load_model`, `encode_image` and `encode_text`, on a saved model."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -36,10 +38,39 @@ def test_forms_of_input_and_output_agree(saved, tmp_path, device):
     bits = model.encode_image([tmp_path / "a.png"], output="bits")
     assert (bits == (continuous >= 0)).all()
     assert (model.encode_image([str(tmp_path / "a.png")]) == pack(bits)).all()
-    for form in (tensor, model.encoder.image_transform(picture)[None]):
+    for form in (tensor, [tensor[0]], np.array(picture)[None], model.encoder.image_transform(picture)[None]):
         assert np.allclose(model.encode_image(form, output="continuous"), continuous, atol=1e-5)
     assert model.encode_text(TEXTS).shape == (3, 2)
     assert model.encode_text([]).shape == (0, 2)
+
+
+def test_arrays_are_resized_as_pictures_are(saved):
+    model = math_hash.load_model(saved)
+    arrays = np.random.default_rng(0).integers(0, 255, (3, 50, 41, 3), np.uint8)
+    wanted = model.encode_image([Image.fromarray(array) for array in arrays], output="continuous")
+    for form in (arrays, list(arrays)):
+        assert (model.encode_image(form, output="continuous") == wanted).all()
+
+
+def test_a_model_is_shown_in_one_line(saved):
+    shown = repr(math_hash.load_model(saved).with_bits(7))
+    assert re.fullmatch(r"HashModel\(MATH, 7 bits, ClipEncoder, [\d.]+ M parameters, float32 on cpu\)", shown)
+
+
+def test_progress_is_shown_if_asked_for_or_if_it_takes_long_and_somebody_sees_it(saved, capsys, monkeypatch):
+    model = math_hash.load_model(saved)
+
+    def shown(**options):
+        model.encode_text(TEXTS, batch_size=2, **options)
+        return capsys.readouterr().err
+
+    assert re.search(r"encoding texts: 100%.* 3/3 ", shown(progress=True))
+    assert shown() == ""
+    monkeypatch.setattr("math_hash.models.code_model.is_watched", lambda: True)
+    assert shown() == ""
+    monkeypatch.setattr("math_hash.models.code_model._DELAY", 1e-9)
+    assert "3/3" in shown()
+    assert shown(progress=False) == ""
 
 
 def test_batch_size_does_not_matter(saved):
@@ -56,6 +87,12 @@ def test_wrong_input_is_named(saved):
         model.encode_text("red")
     with pytest.raises(InputError, match="single one; write"):
         model.encode_image("a.png")
+    with pytest.raises(InputError, match="single one; write"):
+        model.encode_image(np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"float64 \(20, 20, 3\); expected uint8 \(h, w, 3\)"):
+        model.encode_image([np.zeros((20, 20, 3))])
+    with pytest.raises(InputError, match="int; expected PIL images"):
+        model.encode_image([7])
     with pytest.raises(InputError, match="no such picture"):
         model.encode_image(["nowhere.png"])
     with pytest.raises(InputError, match="expected uint8"):

@@ -38,9 +38,9 @@ def test_onnx_gives_the_codes_of_pytorch(trained_run, model, tiny_dataset, tmp_p
     assert exported.encode_query("text", "red")[1] is None
     with pytest.raises(InputError, match="gives codes"):
         exported.encode_text(["red"], output="vector")
-    with pytest.raises(InputError, match="--vectors: this model's format gives codes only"):
+    with pytest.raises(InputError, match="`vectors`: this model's format gives codes only"):
         encode_collection(exported, tiny_dataset, tmp_path / "v", vectors=True, num_workers=0, progress=False)
-    with open_index(tmp_path / "i") as index, pytest.raises(InputError, match="--rerank vectors: this model's format"):
+    with open_index(tmp_path / "i") as index, pytest.raises(InputError, match="`rerank` vectors: this model's format"):
         Searcher(index, exported, "vectors", tmp_path / "c")
     capsys.readouterr()
     int8_weights_agree_with_pytorch(trained_run, model, tiny_dataset, tmp_path, monkeypatch, capsys)

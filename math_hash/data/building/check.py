@@ -42,7 +42,7 @@ def check_dataset(
         raise InputError(
             f"{folder.path}: {len(inspection.bad)} of {len(folder)} pictures are unusable "
             f"({first_few(inspection.bad.values())}); all are listed in {folder.path / REJECTED}; "
-            "name their folder with --image-root, or build it again"
+            "name their folder with `image_root`, or build it again"
         )
     names = ("index.mat", "caption.mat", "label.mat", "label_t.mat")
     folder.manifest = {

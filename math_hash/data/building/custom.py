@@ -116,7 +116,7 @@ def build(flags: argparse.Namespace) -> None:
             details={"made_from": Path(flags.source).name},
         )
     except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
+        raise InputError(f"{output}: cannot be written: {error.strerror}; choose another `output`") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if not source.label_names:

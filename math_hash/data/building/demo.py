@@ -21,6 +21,7 @@ from tqdm import tqdm
 from math_hash.data.building.demo_scenes import Scene
 from math_hash.data.folder import write_dataset
 from math_hash.errors import InputError, exit_code
+from math_hash.progress import is_watched
 
 WORDS = {
     "balloon": ["balloon", "hot air balloon", "ballooning", "up in a balloon"],
@@ -103,7 +104,7 @@ def draw_dataset(output: Path, rows: int = 4000, seed: int = 1) -> None:
         scratch.mkdir(parents=True)
         with ProcessPoolExecutor() as pool:
             scenes = pool.map(partial(_save_scene, seed=seed, folder=scratch), range(rows), chunksize=50)
-            drawn = list(tqdm(scenes, total=rows, desc="drawing scenes", unit="scene", disable=not os.isatty(2)))
+            drawn = list(tqdm(scenes, total=rows, desc="drawing scenes", unit="scene", disable=not is_watched()))
         labels = np.array([[name in names for name in LABELS] for names, _ in drawn], np.uint8)
         folder = write_dataset(
             output,
@@ -116,7 +117,7 @@ def draw_dataset(output: Path, rows: int = 4000, seed: int = 1) -> None:
             details={"seed": seed},
         )
     except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
+        raise InputError(f"{output}: cannot be written: {error.strerror}; choose another `output`") from error
     finally:
         if scratch.exists():
             for file in scratch.iterdir():

@@ -95,7 +95,7 @@ def _vocabulary(tags: list[list[str]], tag_list: Path | None, allow_partial: boo
     if len(vocabulary) != TAGS and not allow_partial:
         raise InputError(
             f"expected {TAGS} tags that occur at least {TAG_MINIMUM} times, found {len(vocabulary)}; "
-            "is the download complete? (--allow-partial goes on)"
+            "is the download complete? (`allow_partial` goes on)"
         )
     return vocabulary
 

@@ -125,5 +125,5 @@ def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[
     example = names[0] if names else "nothing"
     raise InputError(
         f"{folder}: holds none of the {len(names)} listed pictures, such as {example}; name their folder with "
-        "--image-root"
+        "`image_root`"
     )

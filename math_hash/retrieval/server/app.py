@@ -59,7 +59,7 @@ def make_app(
     """
     searcher = Searcher(index, model, rerank, codes, candidates)
     if is_public and not token:
-        raise InputError("--host: listening beyond this machine needs --token")
+        raise InputError("`host`: listening beyond this machine needs `token`")
     traffic = Traffic()
     description = "Search pictures and texts by the Hamming distance of their codes."
     app = FastAPI(title="math_hash", description=description, version="1", docs_url=None, redoc_url=None)

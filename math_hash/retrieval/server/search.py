@@ -9,7 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Query, UploadFile
 
 from math_hash.retrieval.metadata import for_javascript
-from math_hash.retrieval.searcher import Answer, EncodedQuery
+from math_hash.retrieval.results import SearchResults
+from math_hash.retrieval.searcher import EncodedQuery
 from math_hash.retrieval.server.schemas import (
     ERRORS,
     LONGEST_TEXT,
@@ -96,7 +97,7 @@ async def _search(state: ServerState, query_of: Callable[[], EncodedQuery], opti
     """Search for the query that `query_of` returns. Both run in the worker."""
     start = time.perf_counter()
 
-    def job() -> Answer:
+    def job() -> SearchResults:
         return state.searcher.search(
             query_of(), options.top_k, options.radius, options.where, options.offset, options.fold
         )

@@ -37,7 +37,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run()
     except (SystemExit, OverflowError) as error:
-        raise InputError(f"--host {host} --port {port}: cannot be listened on; choose another port") from error
+        raise InputError(f"`host` {host}, `port` {port}: cannot be listened on; choose another port") from error
     if not app.state.server.worker.close(seconds=1):
         print("a request was still at work and was left", file=sys.stderr, flush=True)
         os._exit(0)

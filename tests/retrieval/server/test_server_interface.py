@@ -62,5 +62,5 @@ def test_an_address_in_use_is_named(served_index, model):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=f"--host 127.0.0.1 --port {port}: cannot be listened on"):
+        with pytest.raises(InputError, match=f"`host` 127.0.0.1, `port` {port}: cannot be listened on"):
             serve(make_app(served_index, model), "127.0.0.1", port)

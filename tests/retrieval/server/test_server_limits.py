@@ -89,7 +89,7 @@ def test_an_upload_of_1_gb_without_a_length_is_cut_off(client):
 
 
 def test_beyond_this_machine_all_but_the_page_needs_the_token(served_index, model, tiny_dataset, start_server):
-    with pytest.raises(InputError, match="needs --token"):
+    with pytest.raises(InputError, match="needs `token`"):
         make_app(served_index, model, is_public=True)
     client = start_server(make_app(served_index, model, tiny_dataset, is_public=True, token="secret"))
     assert client.get("/").status_code == client.get("/health").status_code == 200
