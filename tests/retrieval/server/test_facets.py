@@ -72,12 +72,12 @@ def test_results_are_folded_where_near_duplicates_are_rare(tmp_path, copies, exp
 def test_facets_follow_the_rows(client, served_index):
     answer = client.get("/facets").json()
     assert answer["rows"] == answer["counted"] == 60
-    labels = Counter(label for row in served_index.rows([f"{n}.png" for n in range(60)]) for label in row[1]["label"])
+    labels = Counter(label for row in served_index.rows([f"{n}.png" for n in range(60)]) for label in row[1]["labels"])
     [facet] = answer["facets"]
     assert {value["value"]: value["count"] for value in facet["values"]} == labels
     assert len({example["id"] for example in answer["examples"]}) == 48
     assert client.get("/facets").json() == answer
-    form = {"id": "new", "text": "green", "metadata": '{"label": ["red"]}'}
+    form = {"id": "new", "text": "green", "metadata": '{"labels": ["red"]}'}
     assert client.post("/rows", data=form, headers=TOKEN).status_code == 201
     [facet] = client.get("/facets").json()["facets"]
     assert {value["value"]: value["count"] for value in facet["values"]} == labels + Counter(["red"])
