@@ -49,15 +49,13 @@ class Index(ABC):
             metadata: n JSON objects, with None for a row without metadata.
 
         Raises:
-            InputError: codes are of another length, an id is of another kind or is there already, metadata is no
-                JSON object, lengths differ, or the engine refuses.
+            InputError: codes are of another length, an id is of another kind, occurs twice or is there already,
+                metadata is no JSON object, lengths differ, or the engine refuses.
         """
         row_ids, codes = checked_ids(ids), self._checked_codes(codes)
         if len(row_ids) != len(codes) or (metadata is not None and len(metadata) != len(row_ids)):
             objects = "" if metadata is None else f", {len(metadata)} metadata objects"
             raise InputError(f"add: {len(row_ids)} ids, {len(codes)} codes{objects}; expected as many of each")
-        if len(set(row_ids)) != len(row_ids):
-            raise InputError("add: an id occurs twice among those to add; expected each once")
         if row_ids:
             self._require_kind(row_ids)
             self._add(row_ids, codes, metadata)
@@ -149,7 +147,11 @@ class Index(ABC):
         )
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
-        """Remove rows. Returns how many of the ids were there."""
+        """Remove rows. Returns how many of the ids were there.
+
+        Raises:
+            InputError: `ids` is one id alone, or the engine refuses.
+        """
         possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
 

@@ -115,10 +115,11 @@ class Store:
             InputError: an id is there already, or metadata is no JSON object.
         """
         self._set("ids", type(ids[0]).__name__)
-        width, content = codes.shape[1], np.ascontiguousarray(codes).tobytes()
+        width, content, row_id = codes.shape[1], np.ascontiguousarray(codes).tobytes(), ids[0]
 
         def rows() -> Iterator[tuple[Id, bytes, str | None, int]]:
-            for place, row_id in enumerate(ids):
+            nonlocal row_id
+            for place, row_id in enumerate(ids):  # noqa: B007 - the last one is the one that was refused
                 code = content[place * width : (place + 1) * width]
                 given = None if metadata is None else metadata[place]
                 text = _as_json(row_id, given) if given else None
@@ -127,9 +128,7 @@ class Store:
         try:
             self._database.executemany("INSERT INTO rows (id, code, metadata, sum) VALUES (?, ?, ?, ?)", rows())
         except sqlite3.IntegrityError as error:
-            query = "SELECT id FROM rows WHERE id = ?"
-            present = next(row_id for row_id in ids if self._database.execute(query, (row_id,)).fetchone())
-            raise InputError(f"{self.uri}: id {present!r} is there already; delete it first") from error
+            raise InputError(f"{self.uri}: id {row_id!r} is there already; delete it first") from error
 
     def delete(self, ids: list[Id]) -> int:
         """Delete rows and list them as dead. Returns how many of the ids were there."""
