@@ -1,4 +1,4 @@
-"""`math-hash search`: search an index by words or by a picture; prints a table or JSON, or writes a page."""
+"""`math-hash search`: search an index by words, a picture or a row; prints a table or JSON, or writes a page."""
 
 import argparse
 import base64
@@ -12,13 +12,15 @@ from typing import Any
 from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
 from math_hash.files import write_text
-from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, Result, Searcher
+from math_hash.retrieval.filters import parse_filters
+from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, EncodedQuery, Result, Searcher
 
 _HELP = """\
-Search an index by words or by a picture.
+Search an index by words, by a picture, or by a row of it, which needs no model.
 
   math-hash search photos.index --model RUN --text "two dogs on a beach" --images photos --html results.html
-  math-hash search photos.index --model RUN --image photo.jpg --radius 10 --filter label=dog
+  math-hash search photos.index --model RUN --image photo.jpg --radius 10
+  math-hash search photos.index --id beach/7.jpg --filter "labels=dog|cat" --filter "year>=2015"
 """
 _STYLE = (
     "body{font:15px system-ui,sans-serif;margin:1rem}main{display:grid;gap:12px;"
@@ -32,18 +34,22 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the command to those of `math-hash`."""
     parser = commands.add_parser(
         "search",
-        help="search an index by words or by a picture",
+        help="search an index by words, a picture or a row",
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("index", metavar="URI", help="the index")
-    parser.add_argument("--model", required=True, help="the model that made the codes")
+    parser.add_argument("--model", help="the model that made the codes, for --text and --image")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--text", help="words to search for")
     query.add_argument("--image", type=Path, help="picture to search for")
+    query.add_argument("--id", help="row of the index to search for; without a model")
     parser.add_argument("--top", type=int, default=20, help="number of results (20)")
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
-    parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
+    parser.add_argument(
+        "--filter", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help='metadata that results must have, such as "labels=dog|cat" "year>=2015" "year=2015..2018" "labels!=cat"',
+    )  # fmt: skip
     add_precision(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     add_rerank_flags(parser)
@@ -69,7 +75,7 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Search, and print or write the results."""
-    where = dict(_condition(text) for text in flags.filter)
+    where = parse_filters(flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
     answer = _search(flags, where)
@@ -78,7 +84,7 @@ def run(flags: argparse.Namespace) -> None:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
     elif flags.html:
-        query = flags.text if flags.text is not None else str(flags.image)
+        query = next(str(given) for given in (flags.text, flags.image, flags.id) if given is not None)
         _write_sheet(flags.html, query, answer, flags.images)
         print(f"{len(results)} results: {flags.html}")
     else:
@@ -87,28 +93,26 @@ def run(flags: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _condition(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise InputError(f"--filter {text}: expected NAME=VALUE, such as label=dog")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, parsed if isinstance(parsed, str | int | float | bool) else value
-
-
 def _search(flags: argparse.Namespace, where: dict[str, Any]) -> Answer:
-    from math_hash.models.load import load_model
     from math_hash.retrieval import open_index
 
+    top = flags.top if flags.radius is None else None
+    if flags.id is None and flags.model is None:
+        raise InputError("--model: is missing; --text and --image need the model that made the codes")
     with open_index(flags.index, create=False) as index:
+        if flags.id is not None:
+            row = index.rows([index.id_of(flags.id)])[0]
+            if row is None:
+                raise InputError(f"--id {flags.id}: {flags.index} has no such row")
+            return Searcher(index, None).search(EncodedQuery(row[0][None]), top, flags.radius, where)
+        from math_hash.models.load import load_model
+
         model = load_model(flags.model, precision=flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         searcher = Searcher(index, model, flags.rerank, flags.codes, flags.candidates)
         query = searcher.query("image", flags.image) if flags.image else searcher.query("text", flags.text)
-        return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
+        return searcher.search(query, top, flags.radius, where)
 
 
 def _print_table(results: Sequence[Result]) -> None:

@@ -69,6 +69,7 @@ class Searcher:
     """Searches an index for what a model encodes.
 
     Args:
+        model: None: only codes are searched for, in order of distance.
         rerank: how the candidates are ordered: "asymmetric", by the query's continuous code and the rows' bits;
             "continuous" or "vectors", by the cosine with what `codes` holds of the rows; "none", by Hamming distance.
         codes: the folder of codes that the index was made of, for "continuous" and "vectors".
@@ -82,17 +83,19 @@ class Searcher:
     def __init__(
         self,
         index: Index,
-        model: "CodeModel",
+        model: "CodeModel | None",
         rerank: Rerank = "asymmetric",
         codes: str | os.PathLike[str] | None = None,
         candidates: int = CANDIDATES,
     ):
-        index.require_model(model.fingerprint, model.k_bits)
         self.index, self.model, self.candidates = index, model, candidates
         self._compares_vectors = rerank == "vectors"
+        self._scorer: Scorer | None = None
+        if model is None:
+            return
+        index.require_model(model.fingerprint, model.k_bits)
         if self._compares_vectors and not model.gives_vectors:
             raise InputError("--rerank vectors: this model's format gives codes only; use the run it was exported from")
-        self._scorer: Scorer | None = None
         if rerank == "asymmetric":
             self._scorer = asymmetric_scorer(index)
         if rerank == "continuous" or rerank == "vectors":
@@ -112,6 +115,8 @@ class Searcher:
         Raises:
             InputError: the picture cannot be read.
         """
+        if self.model is None:
+            raise InputError(f"searching for a {modality} needs a model (--model)")
         encoded = self.model.encode_query(modality, item)
         values = encoded.vector if self._compares_vectors else encoded.continuous
         code = pack(binarize(encoded.continuous[None]))
@@ -160,6 +165,6 @@ class Searcher:
 
     def _threshold(self, query: EncodedQuery, results: list[Result]) -> int | None:
         """The model's threshold for the modality of the query and of the rows: images, if their metadata names some."""
-        if query.modality is None or not results or not (thresholds := self.model.thresholds):
+        if query.modality is None or not results or self.model is None or not self.model.thresholds:
             return None
-        return thresholds.get(f"{query.modality}->{'image' if results[0].metadata.get('image') else 'text'}")
+        return self.model.thresholds.get(f"{query.modality}->{'image' if results[0].metadata.get('image') else 'text'}")

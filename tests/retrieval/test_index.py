@@ -39,7 +39,8 @@ def random_codes(rows, k_bits, seed=0):
 
 
 def labels(row):
-    return {"label": ["even", "all"] if row % 2 == 0 else "odd", "row": row, "ok": row % 3 == 0}
+    day = {"day": "2015-03-30"} if row == 30 else {}
+    return {"label": ["even", "all"] if row % 2 == 0 else "odd", "row": row, "ok": row % 3 == 0, **day}
 
 
 @pytest.mark.parametrize("k_bits", [12, 64, 96])
@@ -86,10 +87,18 @@ def test_filters_choose_rows_by_value_or_member(engine):
             ({"label": "all", "ok": True}, range(0, 60, 6)),
             ({"row": 7}, [7]),
             ({"row": "7"}, []),
-            ({"nothing": "x"}, []),
+            ({"label": ["odd", "nothing"], "row": [1, 2, 3]}, [1, 3]),
+            ({"label": {"not": ["even", "x"]}, "row": {"max": 4}}, [1, 3]),
+            ({"label": {"all": ["even", {"not": "odd"}]}, "row": {"min": 50, "max": 55.5}}, [50, 52, 54]),
+            ({"row": {"min": "0"}}, []),
+            ({"day": {"min": "2015-03", "max": "2015-04"}}, [30]),
+            ({"day": {"not": {"max": "2015-04"}}}, [*range(30), *range(31, 60)]),
+            ({"labels": "all", "row": [{"max": 1}, 8]}, [0, 8]),
         ):
             assert sorted(index.search(codes[:1], 60, where)[0].ids.tolist()) == list(wanted), where
             assert sorted(index.search_radius(codes[:1], 32, where)[0].ids.tolist()) == list(wanted), where
+        with pytest.raises(InputError, match="no row has the field 'lable'; fields are day, label, ok, row"):
+            index.search(codes[:1], 60, {"lable": {"not": "even"}})
         index.delete([0])
         assert 0 not in index.search(codes[:1], 60, {"label": "even"})[0].ids
 
@@ -136,7 +145,7 @@ def test_wrong_input_is_one_line_and_changes_nothing(engine):
             (lambda: index.search(codes[:, :1]), "packed codes"),
             (lambda: index.search(codes, 0), "top_k 0"),
             (lambda: index.search_radius(codes, -1), "radius -1"),
-            (lambda: index.search(codes, 3, {"a": [1]}), "where 'a'"),
+            (lambda: index.search(codes, 3, {"a": [[1]]}), "where 'a'"),
             (lambda: index.search(codes, 3, {"a": 2**70}), "where 'a'"),
             (lambda: index.search(codes, 3, {"a": "\ud800"}), "where 'a'"),
             (lambda: index.add(["a", "b", "\ud800"], codes), "bytes of text"),

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
 
+from math_hash.retrieval.metadata import for_javascript
 from math_hash.retrieval.server.schemas import ERRORS, LONGEST_TEXT, RowId
 from math_hash.retrieval.server.state import State
 
@@ -27,7 +28,7 @@ async def add(
 
     def job() -> int:
         query = state.query_of_upload(content) if text is None else state.searcher.query("text", text)
-        row_id = state.row_id(id)
+        row_id = state.index.id_of(id)
         if state.index.rows([row_id])[0] is not None:
             raise HTTPException(409, "a row has that id already; delete it first")
         state.index.add([row_id], query.code, [row_metadata])
@@ -41,7 +42,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
     """Delete a row."""
 
     def job() -> int:
-        if not state.index.delete([state.row_id(id)]):
+        if not state.index.delete([state.index.id_of(id)]):
             raise HTTPException(404, "no row has that id")
         return len(state.index)
 
@@ -52,7 +53,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
 async def show_row(state: State, id: Annotated[RowId, Query()]) -> dict[str, Any]:
     """A row's metadata and code."""
     code, metadata = await state.worker.run(lambda: state.row(id))
-    return {"id": state.row_id(id), "code": code.tobytes().hex(), "metadata": metadata}
+    return for_javascript({"id": state.index.id_of(id), "code": code.tobytes().hex(), "metadata": metadata})
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -25,7 +25,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 RowId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 TopK = Annotated[int, Field(ge=1, le=MOST_RESULTS)]
 Radius = Annotated[int | None, Field(ge=0, le=4096)]
-MetadataValue = Annotated[str, Field(max_length=1000)] | bool | Annotated[int, Field(ge=-(2**53), le=2**53)] | float
 
 
 class SearchOptions(BaseModel):
@@ -34,7 +33,9 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
     top_k: TopK = Field(default=20, description="how many results")
     radius: Radius = Field(default=None, description="only rows within this Hamming distance")
-    where: dict[str, MetadataValue] = Field(default={}, max_length=16, description="metadata that results must have")
+    where: dict[str, Any] = Field(
+        default={}, max_length=16, description="conditions on metadata: VALUE, [VALUE, ...], {min, max}, {not}, {all}"
+    )
 
 
 class TextQuery(SearchOptions):
@@ -56,7 +57,7 @@ class IdQuery(SearchOptions):
 
 
 class Result(BaseModel):
-    """A row of the index and its Hamming distance from the query."""
+    """A row of the index and its Hamming distance from the query. Integers of 2^53 and above are strings."""
 
     id: str | int
     distance: int

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends, File, HTTPException, Query, UploadFile
 
+from math_hash.retrieval.metadata import for_javascript
 from math_hash.retrieval.searcher import Answer, EncodedQuery
 from math_hash.retrieval.server.schemas import (
     ERRORS,
@@ -73,7 +74,7 @@ async def _search(state: ServerState, query_of: Callable[[], EncodedQuery], opti
 
     answer = await state.worker.run(job)
     return SearchResponse(
-        results=[Result(**vars(result)) for result in answer.results],
+        results=[Result(**for_javascript(vars(result))) for result in answer.results],
         notes=answer.notes,
         nothing_close=answer.nothing_close,
         seconds=time.perf_counter() - start,

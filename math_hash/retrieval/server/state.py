@@ -1,6 +1,5 @@
 """What the routes of a server share."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,6 @@ import numpy as np
 from fastapi import Depends, HTTPException, Request
 
 from math_hash.models.code_model import CodeModel
-from math_hash.retrieval.ids import Id
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.searcher import EncodedQuery, Searcher
 from math_hash.retrieval.server.limits import Traffic, Worker, read_upload
@@ -34,17 +32,13 @@ class ServerState:
     max_pixels: int
     is_public: bool
 
-    def row_id(self, name: str) -> Id:
-        """The id that a request names; ids arrive as text, also where the index has integers."""
-        return int(name) if self.index.id_kind is int and re.fullmatch("-?[0-9]{1,18}", name) else name
-
     def row(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of a row.
 
         Raises:
             HTTPException: 404 where no row has that id.
         """
-        row = self.index.rows([self.row_id(name)])[0]
+        row = self.index.rows([self.index.id_of(name)])[0]
         if row is None:
             raise HTTPException(404, "no row has that id")
         return row
