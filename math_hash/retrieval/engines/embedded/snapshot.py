@@ -41,6 +41,11 @@ class Snapshot:
         return index / f"snapshot-{generation}"
 
     @classmethod
+    def none(cls, words: int) -> "Snapshot":
+        """That of an index without one: no rows, of codes of this many words."""
+        return cls(Segment.empty(words, np.int64))
+
+    @classmethod
     def read(cls, folder: Path, ivf_options: IvfOptions | None, wanted: str | None) -> "Snapshot":
         """Open what `write` wrote; the arrays are memory-mapped.
 
@@ -77,7 +82,7 @@ class Snapshot:
         structure = choice.build(self.segment.codes, k_bits, wanted)
         arrays = {name: getattr(self.segment, name) for name in _ARRAYS}
         stored = structure.arrays if structure else {}
-        with atomic_folder(folder) as building:
+        with atomic_folder(folder, ["manifest.json"]) as building:
             for name, array in {**arrays, **{f"structure-{name}": array for name, array in stored.items()}}.items():
                 with open(building / f"{name}.npy", "wb") as file:
                     np.save(file, array, allow_pickle=False)
