@@ -1,11 +1,8 @@
 """`math-hash index`: put a folder of codes into an index."""
 
 import argparse
-import itertools
 import os
 from pathlib import Path
-
-_BATCH = 50_000  # rows added at once
 
 _HELP = """\
 Put codes into an index: a folder, Milvus or PostgreSQL. Codes whose ids are already in the index are refused.
@@ -32,24 +29,15 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(flags: argparse.Namespace) -> None:
     """Add all codes to the index, and save it."""
-    from tqdm import tqdm
-
     from math_hash.retrieval import open_index
     from math_hash.retrieval.codes_folder import CodesFolder
+    from math_hash.retrieval.filling import fill
 
     folder = CodesFolder.open(flags.codes)
     if flags.bits is not None:
         folder = folder.with_bits(flags.bits)
     with open_index(flags.to, folder.config["k_bits"], folder.config["model"]) as index:
-        rows, start = folder.rows(), 0
-        bar = tqdm(total=folder.config["count"], desc="indexing", unit="code", disable=not os.isatty(2))
-        while block := list(itertools.islice(rows, _BATCH)):
-            ids, metadata = zip(*block, strict=True)
-            index.add(ids, folder.codes[start : start + len(block)], metadata)
-            start += len(block)
-            bar.update(len(block))
-        bar.close()
-        index.save()
+        fill(index, folder, progress=os.isatty(2))
         print(f"{index.uri}: {len(index)} codes of {index.k_bits} bits")
         if index.structure is not None:
             print(f"structure of exact search: {index.structure}")

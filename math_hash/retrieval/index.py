@@ -193,6 +193,14 @@ class Index(ABC):
         """Names of the fields of the rows' metadata; from Milvus, of some rows."""
 
     @property
+    def unfinished(self) -> str:
+        """The folder of codes that `fill` has put in partly and not to its end; "" for none. Embedded only."""
+        return ""
+
+    def set_unfinished(self, source: str) -> None:  # noqa: B027 - an engine may have no place for it
+        """Record `unfinished`; engines without one do nothing."""
+
+    @property
     def recall(self) -> float | None:
         """Share of the true 10 nearest rows that approximate search finds; None for exact search, or if unknown."""
         return None

@@ -23,11 +23,12 @@ import multiprocessing, sys, threading
 import numpy as np
 from math_hash.evaluation.average_precision import average_precision
 from math_hash.hamming import scan
+from math_hash.hamming.codes import as_planes
 assert dict(os.environ) == before
 
 bits = np.random.default_rng(0).integers(0, 2, (2000, 16), dtype=np.uint8)
 codes = np.packbits(bits, axis=1)
-planes = scan.as_planes(np.tile(codes, (600, 1)))
+planes = as_planes(np.tile(codes, (600, 1)))
 
 def work(_):
     rows, distances = scan.nearest(codes[:1], planes, 16, 20)
