@@ -4,12 +4,19 @@ import argparse
 import os
 from pathlib import Path
 
+from math_hash.errors import InputError
+
 _HELP = """\
 Put codes into an index: a folder, Milvus or PostgreSQL. Codes whose ids are already in the index are refused.
 
   math-hash index photos.codes --to photos.index
   math-hash index photos.codes --to milvus://localhost:19530/photos
   math-hash index photos.codes --to "postgresql://me@localhost/album?table=photos"
+
+A call that was killed is continued by the same call. Verify a folder, or keep what can be read of a damaged one:
+
+  math-hash index --check photos.index
+  math-hash index --repair photos.index
 """
 
 
@@ -21,14 +28,22 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("codes", type=Path, help="folder that `math-hash encode` wrote")
-    parser.add_argument("--to", required=True, metavar="URI", help="a folder, milvus://... or postgresql://...")
+    parser.add_argument("codes", type=Path, nargs="?", help="folder that `math-hash encode` wrote")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--to", metavar="URI", help="a folder, milvus://... or postgresql://...")
+    target.add_argument("--check", metavar="URI", help="verify an index's rows, codes and snapshot")
+    target.add_argument("--repair", metavar="URI", help="make an index anew from what can be read of it")
     parser.add_argument("--bits", type=int, help="keep this many bits, the most significant ones (all)")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Add all codes to the index, and save it."""
+    """Add all codes to the index, and save it; or check or repair one."""
+    if flags.check or flags.repair:
+        _check(flags.check) if flags.check else _repair(flags.repair)
+        return
+    if flags.codes is None:
+        raise InputError("index: needs CODES, the folder that `math-hash encode` wrote")
     from math_hash.retrieval import open_index
     from math_hash.retrieval.codes_folder import CodesFolder
     from math_hash.retrieval.filling import fill
@@ -45,3 +60,24 @@ def run(flags: argparse.Namespace) -> None:
             print(
                 f"approximate search finds {index.recall:.4f} of the true 10 nearest; raise nprobe if that is too low"
             )
+
+
+def _check(uri: str) -> None:
+    from math_hash.retrieval.engines.embedded.repair import check
+
+    problems = check(uri)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise InputError(f"{uri}: damaged; keep what can be read with `math-hash index --repair {uri}`")
+    print(f"{uri}: whole")
+
+
+def _repair(uri: str) -> None:
+    from math_hash.data.rejected import first_few
+    from math_hash.retrieval.engines.embedded.repair import repair
+
+    kept, without_metadata, lost = repair(uri)
+    print(f"{uri}: {kept} rows kept, {without_metadata} of them without metadata; the damaged folder is {uri}.damaged")
+    if lost:
+        print(f"{len(lost)} rows lost: {first_few(map(str, lost), 20)}")

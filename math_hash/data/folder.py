@@ -1,5 +1,6 @@
 """A dataset's folder: four `.mat` files and a manifest, read with checks and written as a whole."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +68,15 @@ class DatasetFolder:
     def texts(self) -> list[list[str]]:
         """Every text of each row; `captions` holds one of them."""
         return self.manifest.get("captions") or [[caption] for caption in self.captions]
+
+    @cached_property
+    def rows_sum(self) -> str:
+        """SHA-256 of paths, texts and labels, in their order; building the same rows anew does not change it."""
+        digest = hashlib.sha256(f"{self.labels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.labels, np.uint8))
+        for values in (self.images, self.captions, self.label_texts, self.texts):
+            digest.update(json.dumps(values).encode())
+        return digest.hexdigest()
 
     def image_path(self, row: int) -> Path | TarMember:
         """The file of one row's picture, or its place in a tar file.

@@ -45,6 +45,8 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     run = Run(config.resume or same_on_all_processes(new_folder_name(config)))
+    if config.resume:
+        run.require_rows(data.folder)
     seed_everything(config.seed, 0)
     model = open_model(config, data)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
@@ -53,7 +55,7 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     training = prepare_training(config, accelerator, data, model, run)
     done, best, history = training.done, training.best, training.history
     if not done and accelerator.is_main_process and not config.resume:
-        run.create(replace(config, save_dir=""), data.folder.protocol)
+        run.create(replace(config, save_dir=""), data.folder)
     accelerator.wait_for_everyone()
     log = Log(accelerator, config, run, training.steps_per_epoch, done)
     _describe(log, config, data, model, run, done)
@@ -83,7 +85,7 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
 def _fit(config: Config, accelerator: Accelerator, data: Data, model: HashModel, run: Run) -> Run:
     """Fit a method that is not trained by gradient to the training rows' vectors."""
     if accelerator.is_main_process and not config.resume:
-        run.create(replace(config, save_dir=""), data.folder.protocol)
+        run.create(replace(config, save_dir=""), data.folder)
     accelerator.wait_for_everyone()
     log = Log(accelerator, replace(config, tracker=[]), run, 1, 0)
     _describe(log, config, data, model, run, 0)

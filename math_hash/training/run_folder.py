@@ -72,8 +72,8 @@ class Run:
         """
         return load_model(self.path, device, precision)
 
-    def create(self, config: Config, protocol: str) -> None:
-        """Make the folder and write its `config.yaml`.
+    def create(self, config: Config, folder: DatasetFolder) -> None:
+        """Make the folder and write its `config.yaml`, which also says what rows the run is trained on.
 
         Raises:
             InputError: the folder already holds a run, or cannot be made.
@@ -83,7 +83,8 @@ class Run:
                 f"{self.path}: already holds a run; continue it with --resume {self.path}, or choose another --save-dir"
             )
         environment = {
-            "protocol": protocol,
+            "protocol": folder.protocol,
+            "rows_sum": folder.rows_sum,
             "git_revision": _git_revision(),
             "python": platform.python_version(),
             "packages": {name: number for name in _PACKAGES if (number := _version(name))},
@@ -105,6 +106,19 @@ class Run:
             taken = option_names(content["method"])
             content["method_options"] = {k: v for k, v in content["method_options"].items() if k in taken}
         return content
+
+    def require_rows(self, folder: DatasetFolder) -> None:
+        """Compare a dataset with the one that the run was started with; runs of earlier versions do not know.
+
+        Raises:
+            InputError: it has other rows.
+        """
+        environment = yaml.safe_load((self.path / CONFIG).read_text()).get("environment") or {}
+        if environment.get("rows_sum", folder.rows_sum) != folder.rows_sum:
+            raise InputError(
+                f"--resume {self.path}: {folder.path} has other rows than when the run was started; restore that "
+                "dataset, or start a new run"
+            )
 
     def start_logging(self) -> logging.Logger:
         """The run's logger: to `train.log` and to the terminal."""

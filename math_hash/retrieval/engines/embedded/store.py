@@ -192,11 +192,6 @@ class Store:
         self._require_intact(*row)
         return row[1], row[2] or "{}"
 
-    def rows(self, first: int, last: int) -> list[tuple[int, Any, Any, Any, Any]]:
-        """The rows with numbers first ... last as they are stored: number, id, code, metadata, checksum."""
-        query = "SELECT row, id, code, metadata, sum FROM rows WHERE row BETWEEN ? AND ? ORDER BY row"
-        return self._database.execute(query, (first, last)).fetchall()
-
     def rows_after(self, last_row: int, damaged: list[Any]) -> Iterator[tuple[list[Id], bytes, np.ndarray]]:
         """The rows with numbers above `last_row`, in order, in chunks: ids, codes end to end, row numbers int64.
 
@@ -256,6 +251,14 @@ class Store:
     def dead_rows(self) -> np.ndarray:
         """Numbers of the dead rows, int64, rising."""
         return self._numbers("SELECT row FROM dead ORDER BY row")
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with its file; "" for nothing."""
+        try:
+            found = "; ".join(str(row[0]) for row in self._database.execute("PRAGMA integrity_check(3)"))
+        except sqlite3.Error as error:
+            found = str(error)
+        return "" if found == "ok" else " ".join(found.split())
 
     def checkpoint(self) -> None:
         """Move the content of SQLite's log into the database file."""

@@ -1,0 +1,182 @@
+"""Verifying an embedded index, and keeping what can still be read of a damaged one."""
+
+import json
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from math_hash.errors import InputError
+from math_hash.retrieval.engines.embedded.checksum import is_intact
+from math_hash.retrieval.engines.embedded.folder import DATABASE
+from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
+from math_hash.retrieval.engines.embedded.segment import Segment, codes_at, ids_at
+from math_hash.retrieval.engines.embedded.snapshot import Snapshot
+from math_hash.retrieval.engines.embedded.store import Store
+from math_hash.retrieval.uri import uri_options
+
+_RANGE = 4096  # rows read at once
+
+
+class Repaired(NamedTuple):
+    """What `repair` did: rows kept, rows kept without their metadata, and ids or numbers of rows that are lost."""
+
+    kept: int
+    without_metadata: int
+    lost: list[Any]
+
+
+def check(uri: str) -> list[str]:
+    """Verify all of an index: the database, every row, the snapshot's sums, its rows and its structure.
+
+    Returns:
+        What is wrong, one line each; nothing for an index that is whole.
+    """
+    folder = _folder(uri)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            index = EmbeddedIndex(str(folder), None, "", create=False)
+        except InputError as error:
+            return [str(error)]
+    index.close()
+    _, rows, lost = _salvage(folder)
+    problems = [f"row {number}, id {row_id!r}: damaged" for number, row_id in lost.items()]
+    with closing(Store(folder, str(folder), None, "")) as store:
+        if text := store.damage():
+            problems.append(f"{DATABASE}: {text}")
+        return problems + (_check_snapshot(folder, store, rows) if store.generation else [])
+
+
+def _check_snapshot(folder: Path, store: Store, rows: dict[int, tuple[Any, bytes, str | None]]) -> list[str]:
+    path = Snapshot.folder(folder, store.generation)
+    try:
+        snapshot = Snapshot.read(path, None, None)
+    except (InputError, OSError, ValueError, KeyError) as error:
+        return [f"{path}: {error}"]
+    segment, dead = snapshot.segment, set(store.dead_rows().tolist())
+    ids, codes = _content(segment, store.k_bits)
+    there = {number: (row_id, code) for number, row_id, code in zip(segment.rows.tolist(), ids, codes, strict=True)}
+    expected = {number: row[:2] for number, row in rows.items() if number <= snapshot.last_row}
+    wrong = [n for n in there.keys() | expected.keys() if there.get(n) != expected.get(n) and n not in dead]
+    problems = [f"{path}: row {number} differs from {DATABASE}" for number in sorted(wrong)]
+    if structure := segment.structure:
+        anew = type(structure).build(segment.codes, store.k_bits).arrays
+        if any(not np.array_equal(anew[name], array) for name, array in structure.arrays.items()):
+            problems.append(f"{path}: its structure does not fit its codes")
+    return problems
+
+
+def repair(uri: str) -> Repaired:
+    """Make an index anew from all rows that can be read, of its database or, without metadata, of its snapshot.
+
+    The damaged folder stays beside it, under its name with `.damaged`.
+
+    Raises:
+        InputError: there is nothing to repair, or nothing can be read.
+    """
+    folder = _folder(uri)
+    damaged, repaired = (folder.with_name(f"{folder.name}.{what}") for what in ("damaged", "repaired"))
+    for path in (damaged, repaired):
+        if path.exists():
+            raise InputError(f"{path}: is there already, from an earlier repair; remove it first")
+    facts, rows, lost = _salvage(folder)
+    saved, snapshot_rows, ids = 0, _snapshot_rows(folder), {row[0] for row in rows.values()}
+    for number, (row_id, code, facts_of_snapshot) in snapshot_rows.items():
+        facts = facts or facts_of_snapshot
+        if number not in rows and row_id not in ids and (number in lost or not ids):
+            rows[number], saved = (row_id, code, None), saved + 1
+    if not rows or not facts:
+        raise InputError(f"{folder}: nothing of it can be read; index again")
+    numbers = sorted(rows)
+    with EmbeddedIndex(str(repaired), int(facts["k_bits"]), facts["model"], create=True) as index:
+        for start in range(0, len(numbers), _RANGE):
+            some = [rows[number] for number in numbers[start : start + _RANGE]]
+            codes = np.frombuffer(b"".join(row[1] for row in some), np.uint8).reshape(len(some), -1)
+            index.add([row[0] for row in some], codes, [json.loads(row[2] or "{}") for row in some])
+        index.save()
+    os.rename(folder, damaged)
+    os.rename(repaired, folder)
+    return Repaired(len(rows), saved, [lost[number] for number in sorted(lost) if number not in rows])
+
+
+def _salvage(folder: Path) -> tuple[dict[str, str], dict[int, tuple[Any, bytes, str | None]], dict[int, Any]]:
+    """Facts, intact rows by number, and lost ones: number -> id, or the number where not even the id can be read."""
+    rows: dict[int, tuple[Any, bytes, str | None]] = {}
+    lost: dict[int, Any] = {}
+    if not (folder / DATABASE).exists():
+        return {}, rows, lost
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        unread: list[int] = []
+        for number, row_id, code, text, stored in _read(database, 1, _last_row(database), unread):
+            if is_intact(row_id, code, text, stored):
+                rows[number] = row_id, code, text
+            else:
+                lost[number] = row_id
+        dead = {number for (number,) in _answers(database, "SELECT row FROM dead")}
+        lost |= {number: f"of row {number}" for number in unread if number not in dead}
+        return dict(_answers(database, "SELECT name, value FROM facts")), rows, lost
+
+
+def _answers(database: sqlite3.Connection, query: str) -> list[Any]:
+    """The rows of an answer; none if the database cannot give it."""
+    try:
+        return database.execute(query).fetchall()
+    except (sqlite3.Error, ValueError):  # also text that is not UTF-8
+        return []
+
+
+def _last_row(database: sqlite3.Connection) -> int:
+    """Number of the last row, as far as the database can tell."""
+    queries = ("SELECT seq FROM sqlite_sequence WHERE name = 'rows'", "SELECT max(row) FROM rows")
+    return max((int(number or 0) for query in queries for (number,) in _answers(database, query)), default=0)
+
+
+def _read(database: sqlite3.Connection, first: int, last: int, unread: list[int]) -> Iterator[tuple]:
+    """Rows first ... last: number, id, code, metadata, checksum; adds those on unreadable pages to `unread`."""
+    query = "SELECT row, id, code, metadata, sum FROM rows WHERE row BETWEEN ? AND ? ORDER BY row"
+    for start in range(first, last + 1, _RANGE):
+        end = min(start + _RANGE - 1, last)
+        try:
+            yield from database.execute(query, (start, end)).fetchall()
+        except (sqlite3.Error, ValueError):
+            if start == end:
+                unread.append(start)
+                continue
+            middle = (start + end) // 2
+            yield from _read(database, start, middle, unread)
+            yield from _read(database, middle + 1, end, unread)
+
+
+def _snapshot_rows(folder: Path) -> dict[int, tuple[Any, bytes, dict[str, str]]]:
+    """The rows of the newest snapshot that is whole: number -> id, code, and the facts of the index."""
+    for path in sorted(folder.glob("snapshot-*"), key=lambda path: int(path.name[9:] or 0), reverse=True):
+        try:
+            segment = Snapshot.read(path, None, None).segment
+            facts = json.loads((path / "manifest.json").read_text())
+            ids, codes = _content(segment, facts["k_bits"])
+            values = zip(segment.rows.tolist(), ids, codes, strict=True)
+            return {number: (row_id, code, facts) for number, row_id, code in values}
+        except (InputError, OSError, ValueError, KeyError):
+            continue
+    return {}
+
+
+def _content(segment: Segment, k_bits: int) -> tuple[list[Any], list[bytes]]:
+    """All ids and packed codes of a segment."""
+    places = np.arange(len(segment))
+    return ids_at([segment], places).tolist(), [code.tobytes() for code in codes_at([segment], places, k_bits)]
+
+
+def _folder(uri: str) -> Path:
+    if "://" in uri:
+        raise InputError(f"{uri}: only an index in a folder can be checked and repaired; its server keeps the others")
+    folder = Path(uri_options(uri, {"engine": str, "nlist": int, "nprobe": int, "structure": str})[0])
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no index is there")
+    return folder
