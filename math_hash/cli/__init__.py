@@ -7,8 +7,10 @@ import, so only `run` imports modules that need it.
 import argparse
 import atexit
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from math_hash.cli import (
     benchmark,
@@ -57,6 +59,7 @@ def _train_or_evaluate(flags: dict) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`math-hash COMMAND`. Returns the exit code."""
+    warnings.formatwarning = _one_line
     if "" not in sys.path:  # so that --method package.module:Class finds modules in the working directory
         sys.path.append("")
     parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
@@ -67,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = flags.pop("handler")
     _leave_processes_at_exit()
     return exit_code(lambda: handler(flags))
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 @cache

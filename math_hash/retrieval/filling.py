@@ -39,8 +39,8 @@ def fill(index: Index, folder: CodesFolder, progress: bool = False) -> None:
     finally:
         if not added:  # the first rows were refused: nothing is to be gone on with
             index.set_unfinished("")
-    index.set_unfinished("")
     index.save()
+    index.set_unfinished("")
 
 
 def _missing(index: Index, block: list[tuple[str, dict]], codes: np.ndarray) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from math_hash.errors import InputError
+from math_hash.files import read_json
 from math_hash.retrieval.engines.embedded.checksum import is_intact
 from math_hash.retrieval.engines.embedded.folder import DATABASE
 from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
@@ -21,6 +23,7 @@ from math_hash.retrieval.engines.embedded.store import Store
 from math_hash.retrieval.uri import uri_options
 
 _RANGE = 4096  # rows read at once
+_Row = tuple[Any, bytes, str | None]  # id, code, metadata
 
 
 class Repaired(NamedTuple):
@@ -53,7 +56,7 @@ def check(uri: str) -> list[str]:
         return problems + (_check_snapshot(folder, store, rows) if store.generation else [])
 
 
-def _check_snapshot(folder: Path, store: Store, rows: dict[int, tuple[Any, bytes, str | None]]) -> list[str]:
+def _check_snapshot(folder: Path, store: Store, rows: dict[int, _Row]) -> list[str]:
     path = Snapshot.folder(folder, store.generation)
     try:
         snapshot = Snapshot.read(path, None, None)
@@ -86,28 +89,37 @@ def repair(uri: str) -> Repaired:
         if path.exists():
             raise InputError(f"{path}: is there already, from an earlier repair; remove it first")
     facts, rows, lost = _salvage(folder)
-    saved, snapshot_rows, ids = 0, _snapshot_rows(folder), {row[0] for row in rows.values()}
-    for number, (row_id, code, facts_of_snapshot) in snapshot_rows.items():
-        facts = facts or facts_of_snapshot
+    facts_of_snapshot, rows_of_snapshot = _snapshot_rows(folder)
+    saved, ids = 0, {row[0] for row in rows.values()}
+    for number, (row_id, code) in rows_of_snapshot.items():
         if number not in rows and row_id not in ids and (number in lost or not ids):
             rows[number], saved = (row_id, code, None), saved + 1
-    if not rows or not facts:
-        raise InputError(f"{folder}: nothing of it can be read; index again")
-    numbers = sorted(rows)
-    with EmbeddedIndex(str(repaired), int(facts["k_bits"]), facts["model"], create=True) as index:
-        for start in range(0, len(numbers), _RANGE):
-            some = [rows[number] for number in numbers[start : start + _RANGE]]
-            codes = np.frombuffer(b"".join(row[1] for row in some), np.uint8).reshape(len(some), -1)
-            index.add([row[0] for row in some], codes, [json.loads(row[2] or "{}") for row in some])
-        index.save()
+    try:
+        _write(repaired, {**facts_of_snapshot, **facts}, [rows[number] for number in sorted(rows)])
+    except (InputError, KeyError, ValueError) as error:
+        shutil.rmtree(repaired, ignore_errors=True)
+        raise InputError(f"{folder}: too little of it can be read ({error}); index again") from error
     os.rename(folder, damaged)
     os.rename(repaired, folder)
     return Repaired(len(rows), saved, [lost[number] for number in sorted(lost) if number not in rows])
 
 
-def _salvage(folder: Path) -> tuple[dict[str, str], dict[int, tuple[Any, bytes, str | None]], dict[int, Any]]:
+def _write(folder: Path, facts: dict[str, Any], rows: list[_Row]) -> None:
+    """Write a new index of these rows."""
+    if not rows:
+        raise ValueError("no row is intact")
+    with EmbeddedIndex(str(folder), int(facts["k_bits"]), str(facts["model"]), create=True) as index:
+        for start in range(0, len(rows), _RANGE):
+            ids, codes, texts = zip(*rows[start : start + _RANGE], strict=True)
+            packed = np.frombuffer(b"".join(codes), np.uint8).reshape(len(codes), -1)
+            index.add(ids, packed, [json.loads(text or "{}") for text in texts])
+        index.set_unfinished(str(facts.get("unfinished", "")))
+        index.save()
+
+
+def _salvage(folder: Path) -> tuple[dict[str, str], dict[int, _Row], dict[int, Any]]:
     """Facts, intact rows by number, and lost ones: number -> id, or the number where not even the id can be read."""
-    rows: dict[int, tuple[Any, bytes, str | None]] = {}
+    rows: dict[int, _Row] = {}
     lost: dict[int, Any] = {}
     if not (folder / DATABASE).exists():
         return {}, rows, lost
@@ -153,18 +165,16 @@ def _read(database: sqlite3.Connection, first: int, last: int, unread: list[int]
             yield from _read(database, middle + 1, end, unread)
 
 
-def _snapshot_rows(folder: Path) -> dict[int, tuple[Any, bytes, dict[str, str]]]:
-    """The rows of the newest snapshot that is whole: number -> id, code, and the facts of the index."""
-    for path in sorted(folder.glob("snapshot-*"), key=lambda path: int(path.name[9:] or 0), reverse=True):
+def _snapshot_rows(folder: Path) -> tuple[dict[str, Any], dict[int, tuple[Any, bytes]]]:
+    """The manifest, and id and code by row number, of the newest snapshot that is whole; nothing if none is."""
+    for path in sorted(folder.glob("snapshot-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            segment = Snapshot.read(path, None, None).segment
-            facts = json.loads((path / "manifest.json").read_text())
-            ids, codes = _content(segment, facts["k_bits"])
-            values = zip(segment.rows.tolist(), ids, codes, strict=True)
-            return {number: (row_id, code, facts) for number, row_id, code in values}
+            segment, manifest = Snapshot.read(path, None, None).segment, read_json(path / "manifest.json")
+            values = zip(*_content(segment, manifest["k_bits"]), strict=True)
+            return manifest, dict(zip(segment.rows.tolist(), values, strict=True))
         except (InputError, OSError, ValueError, KeyError):
             continue
-    return {}
+    return {}, {}
 
 
 def _content(segment: Segment, k_bits: int) -> tuple[list[Any], list[bytes]]:
