@@ -73,7 +73,7 @@ class DatasetFolder:
     def rows_sum(self) -> str:
         """SHA-256 of paths, texts and labels, in their order; building the same rows anew does not change it."""
         digest = hashlib.sha256(f"{self.labels.shape}".encode())
-        digest.update(np.ascontiguousarray(self.labels, np.uint8))
+        digest.update(self.labels.astype(np.uint8).tobytes())
         for values in (self.images, self.captions, self.label_texts, self.texts):
             digest.update(json.dumps(values).encode())
         return digest.hexdigest()

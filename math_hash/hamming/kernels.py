@@ -41,7 +41,7 @@ def _sum_of_kernels(folder: Path) -> str:
 
 def compiled(function: Callable) -> Callable:
     """Compile a function when it is first called; the result is kept on the disk. It runs without Python's lock."""
-    kernel = numba.njit(nogil=True)(function)
+    kernel: Any = numba.njit(nogil=True)(function)
     kernel._cache = _Cache(function)
     return kernel
 

@@ -56,7 +56,7 @@ def nearest(
     in_parts(scan_part, total if parts == 1 else parts, threads)
     if parts == 1:
         return rows[0], distances[0]
-    return merge(*(np.concatenate(list(values), axis=1) for values in (rows, distances)), top_k)
+    return merge(np.concatenate(rows, axis=1), np.concatenate(distances, axis=1), top_k)
 
 
 def merge(rows: np.ndarray, distances: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,8 +32,7 @@ def fill(index: Index, folder: CodesFolder, progress: bool = False) -> None:
             while block := list(itertools.islice(rows, _BATCH)):
                 codes = folder.codes[start : start + len(block)]
                 missing = _missing(index, block, codes) if begun else list(range(len(block)))
-                ids, metadata = ([row[part] for row in (block[place] for place in missing)] for part in (0, 1))
-                index.add(ids, codes[missing], metadata)
+                index.add([block[p][0] for p in missing], codes[missing], [block[p][1] for p in missing])
                 added, start = True, start + len(block)
                 bar.update(len(block))
     finally:

@@ -135,7 +135,8 @@ def main(arguments: list[str]) -> int:
                     if problem := try_point(workload, prepared, n, failure):
                         losses += 1
                         print(f"{name}, call {n}, {failure}: {problem}", flush=True)
-    print(f"{sum(counts.values())} points ({dict(counts)}), {losses} losses")
+            print(f"{name}: {counts[name]} points", flush=True)
+    print(f"{sum(counts.values())} points, {losses} losses")
     return 1 if losses else 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.files import read_json
+from math_hash.hamming import choice
 from math_hash.retrieval.engines.embedded.checksum import is_intact
 from math_hash.retrieval.engines.embedded.folder import DATABASE
 from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
@@ -69,8 +70,10 @@ def _check_snapshot(folder: Path, store: Store, rows: dict[int, _Row]) -> list[s
     wrong = [n for n in there.keys() | expected.keys() if there.get(n) != expected.get(n) and n not in dead]
     problems = [f"{path}: row {number} differs from {DATABASE}" for number in sorted(wrong)]
     if structure := segment.structure:
-        anew = type(structure).build(segment.codes, store.k_bits).arrays
-        if any(not np.array_equal(anew[name], array) for name, array in structure.arrays.items()):
+        anew = choice.build(segment.codes, store.k_bits, structure.name)
+        if anew is None or any(
+            not np.array_equal(anew.arrays[name], array) for name, array in structure.arrays.items()
+        ):
             problems.append(f"{path}: its structure does not fit its codes")
     return problems
 
