@@ -47,6 +47,7 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     run = Run(config.resume or same_on_all_processes(new_folder_name(config)))
     if config.resume:
         run.require_rows(data.folder)
+        run.remove_abandoned()
     seed_everything(config.seed, 0)
     model = open_model(config, data)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)

@@ -18,7 +18,7 @@ from math_hash.config import Config, as_yaml, read_yaml
 from math_hash.data import DatasetFolder
 from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
-from math_hash.files import atomic_writer, read_json, write_text
+from math_hash.files import atomic_writer, read_json, remove_abandoned, write_text
 from math_hash.methods.registry import option_names
 from math_hash.models.code_model import CodeModel
 from math_hash.models.load import load_model
@@ -106,6 +106,11 @@ class Run:
             taken = option_names(content["method"])
             content["method_options"] = {k: v for k, v in content["method_options"].items() if k in taken}
         return content
+
+    def remove_abandoned(self) -> None:
+        """Remove the temporary files of killed processes."""
+        for folder in (self.path, (self.path / CHECKPOINT).parent):
+            remove_abandoned(folder)
 
     def require_rows(self, folder: DatasetFolder) -> None:
         """Compare a dataset with the one that the run was started with; runs of earlier versions do not know.

@@ -200,6 +200,7 @@ class Checkpointing(Workload):
         assert len(Run(folder).read_metrics()) in ([2] if "metrics" in acknowledged else [1, 2])
 
     def again(self, folder):
+        Run(folder).remove_abandoned()  # as resuming does
         self._write(folder, 2, lambda _: None)
 
 

@@ -39,6 +39,9 @@ def test_only_a_dataset_is_ever_replaced(pictures, tmp_path, run):
         assert code == 2
         assert "is a file, and would be replaced" in printed
         assert table.read_text() == "image\n1.png\n"
+        assert link.is_symlink()
+    table.unlink()
+    link.unlink()
     assert run(custom, pictures, "--output", tmp_path / "mine")[0] == 0
     (tmp_path / "mine/own").mkdir()
     (tmp_path / "mine/own/a.jpg").write_bytes(picture_bytes(1, "JPEG"))
