@@ -11,12 +11,12 @@ import argparse
 import resource
 from pathlib import Path
 
-import numba
 import numpy as np
 from timing import best
 
 from math_hash.evaluation import average_precision, ranking_metrics
 from math_hash.hamming.codes import pack
+from math_hash.hamming.threads import most_threads
 
 
 def plain_loop(query: np.ndarray, database: np.ndarray, query_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -57,9 +57,9 @@ def compare(name: str, query_labels: np.ndarray, labels: np.ndarray, sample: int
     slow, expected = best(lambda: plain_loop(signs[0][:sample], signs[1], floats[0][:sample], floats[1]), 2)
     slow *= len(query_labels) / sample
     copied, _ = best(lambda: packed[1].copy(), 7)
-    reading = copied / 2 * len(query_labels) / numba.get_num_threads()
+    reading = copied / 2 * len(query_labels) / most_threads()
     pairs = len(query_labels) * len(labels)
-    print(f"{name}: {len(query_labels):,} x {len(labels):,}, {k_bits} bits, {numba.get_num_threads()} threads")
+    print(f"{name}: {len(query_labels):,} x {len(labels):,}, {k_bits} bits, {most_threads()} threads")
     print(f"  mAP@all, this package      {fast:9.3f} s   {pairs / fast / 1e6:,.0f} million pairs/s")
     print(f"  mAP@all, per-query loop    {slow:9.3f} s   ratio {slow / fast:.0f} (from {sample} queries)")
     print(f"  largest difference of AP   {np.abs(precision[:sample] - expected).max():.1e}")

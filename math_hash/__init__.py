@@ -9,7 +9,6 @@ In short:
     codes = model.encode_text(["two dogs on a beach"])
 """
 
-import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
     from math_hash.retrieval.opening import open_index
     from math_hash.training.api import evaluate, train
     from math_hash.training.run_folder import Run
-
-# numba's OpenMP layer, when it starts, sets its number of threads for the whole process, PyTorch included: with all
-# cores, several processes that a launcher gave one thread each would fight for the same cores
-if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, int(os.environ["OMP_NUM_THREADS"]))))
 
 try:
     __version__ = version("math_hash")

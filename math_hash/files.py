@@ -1,12 +1,13 @@
 """Writing files atomically: a crash, a kill or a full disk never leaves half a file."""
 
 import ctypes
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,13 +33,14 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a disk that has become read-only; the error above is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -53,22 +55,30 @@ def write_text(path: str | Path, content: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yield a new empty folder that replaces `path` as a whole if the block succeeds.
 
     On Linux the two folders are swapped in one step, so `path` is a complete folder at any moment. Elsewhere it takes
-    two renames. Leftovers of a killed process are removed by the next one.
+    two renames. Leftovers of killed processes are removed. Where `path` is a link, what it leads to is written.
+
+    Args:
+        replaces: see `require_replaceable`.
 
     Raises:
-        InputError: the folder could not be written.
+        InputError: something else is there, or the folder could not be written.
     """
-    path = Path(os.path.abspath(path))
+    require_replaceable(path, replaces)
+    path = Path(os.path.realpath(path))
     building = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        _remove_abandoned(path)
+        remove_abandoned(path.parent, path.name)
         building.mkdir(parents=True)
         yield building
-        _sync_folder(building)
+        for written in building.iterdir():
+            if written.is_file():
+                _sync(written)
+        _sync(building)
+        require_replaceable(path, replaces)
         if not path.exists():
             os.rename(building, path)
         elif not _exchange(building, path):
@@ -76,13 +86,31 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             os.rename(path, replaced)
             os.rename(building, path)
             shutil.rmtree(replaced, ignore_errors=True)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def require_replaceable(path: str | Path, replaces: Collection[str] = ()) -> None:
+    """Refuse a path where something is that this package did not write.
+
+    Args:
+        replaces: names of files whose presence together says that the folder is one of the kind that may be replaced;
+            without names, only an empty folder may be there.
+
+    Raises:
+        InputError: a file is there, or a folder of other things.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file, and would be replaced by a folder; name another folder")
+    if path.is_dir() and any(path.iterdir()) and not (replaces and all((path / name).is_file() for name in replaces)):
+        wanted = f" (no {' and '.join(replaces)})" if replaces else ""
+        raise InputError(f"{path}: holds other files{wanted}, which would be replaced; name another folder")
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -95,11 +123,15 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
-def _remove_abandoned(path: Path) -> None:
-    for left in path.parent.glob(f".{path.name}.*.new"):
-        owner = left.name.split(".")[-2]
-        if owner.isdigit() and not _is_running(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in a folder while they wrote the file or folder of this name, or any."""
+    for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*.*"):
+        *_, owner, ending = left.name.split(".")
+        if ending in ("tmp", "new", "old") and owner.isdigit() and not _is_running(int(owner)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:
@@ -152,8 +184,18 @@ def require_sums(folder: Path, sums: Mapping[str, str]) -> None:
             raise InputError(f"{folder / name}: has changed since it was written, or is missing; create it again")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def identity_of(path: str | Path) -> tuple[int, int] | None:
+    """Which file this is, device and number, whatever its name; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from math_hash.cli import (
     album,
@@ -63,6 +64,7 @@ def _train_or_evaluate(flags: dict) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`math-hash COMMAND`. Returns the exit code."""
+    warnings.formatwarning = _one_line
     if "" not in sys.path:  # so that --method package.module:Class finds modules in the working directory
         sys.path.append("")
     parser = _parser()
@@ -81,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in _COMMANDS:
         command.add_command(commands)
     return parser
+
+
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 @cache

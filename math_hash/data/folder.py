@@ -1,5 +1,6 @@
 """A dataset's folder: four `.mat` files and a manifest, read with checks and written as a whole."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,11 @@ import numpy as np
 
 from math_hash.data.images import TarMember
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, atomic_writer, read_json, sums_of, write_text
+from math_hash.files import atomic_folder, atomic_writer, read_json, require_replaceable, sums_of, write_text
 from math_hash.mat import read_labels, read_strings, write_mat
 
 MANIFEST, MEMBERS = "manifest.json", "members.npy"
+_WRITTEN = (MANIFEST, "index.mat", "label.mat")  # what a dataset that this package wrote always holds
 
 
 @dataclass
@@ -66,6 +68,15 @@ class DatasetFolder:
     def texts(self) -> list[list[str]]:
         """Every text of each row; `captions` holds one of them."""
         return self.manifest.get("captions") or [[caption] for caption in self.captions]
+
+    @cached_property
+    def rows_sum(self) -> str:
+        """SHA-256 of paths, texts and labels, in their order; building the same rows anew does not change it."""
+        digest = hashlib.sha256(f"{self.labels.shape}".encode())
+        digest.update(self.labels.astype(np.uint8).tobytes())
+        for values in (self.images, self.captions, self.label_texts, self.texts):
+            digest.update(json.dumps(values).encode())
+        return digest.hexdigest()
 
     def image_path(self, row: int) -> Path | TarMember:
         """The file of one row's picture, or its place in a tar file.
@@ -200,7 +211,7 @@ def write_dataset(
             or what was written fails the checks of `read_dataset`.
     """
     folder = Path(folder)
-    _require_replaceable(folder, image_root)
+    require_free(folder, image_root)
     label_texts = [" ".join(label_names[column] for column in np.flatnonzero(row).tolist()) for row in labels]
     content: dict[str, list[str] | np.ndarray] = {
         "index": images,
@@ -218,16 +229,19 @@ def write_dataset(
         **(details or {}),
         **({"captions": texts} if texts else {}),
     }
-    with atomic_folder(folder) as building:
+    with atomic_folder(folder, _WRITTEN) as building:
         _write_files(building, content, members, entries, add_files)
         read_dataset(building)
     return read_dataset(folder)
 
 
-def _require_replaceable(folder: Path, image_root: str | Path) -> None:
-    """Refuse to replace a folder of other things than a dataset, or one that holds the pictures."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "index.mat").exists():
-        raise InputError(f"{folder}: holds other files than a dataset's and would be replaced; choose another `output`")
+def require_free(folder: Path, image_root: str | Path = "") -> None:
+    """Refuse to write a dataset over other things than a dataset of this package, or over the pictures.
+
+    Raises:
+        InputError: a file, other things or the pictures are there.
+    """
+    require_replaceable(folder, _WRITTEN)
     if image_root and Path(image_root).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{folder}: holds the pictures and would be replaced; choose another `output`")
 

@@ -1,10 +1,13 @@
 """Average precision of Hamming ranking."""
 
+from typing import Any
+
 import numpy as np
 
 from math_hash.evaluation import kernels
-from math_hash.evaluation.inputs import Array, Relevance, lies_on_accelerator, prepare
+from math_hash.evaluation.inputs import Array, Relevance, Task, lies_on_accelerator, prepare
 from math_hash.evaluation.rules import NORMALIZERS, TIES, cut_off, require_rules, without_relevant
+from math_hash.hamming.threads import in_parts
 
 
 def average_precision(
@@ -68,15 +71,23 @@ def _compiled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Average precision, float64 (q,), and relevant rows, int64 (q,), by the compiled kernels."""
     task = prepare(*data, k_bits, min_shared, relevance)
-    rules = (cut_off(top_k, task.rows), NORMALIZERS[normalizer], TIES[ties])
-    blocks = [
-        kernels.average_precision(
-            task.queries[block], task.database, task.query_labels[block], task.labels, gains,
-            task.k_bits, task.minimum, *rules,
-        )
-        for block, gains in task.blocks()
-    ]  # fmt: skip
+    rules = (task.k_bits, task.minimum, cut_off(top_k, task.rows), NORMALIZERS[normalizer], TIES[ties])
+    sums = kernels.harmonic_sums(task.rows)
+    blocks = [_ranked(task, block, gains, *rules, *sums) for block, gains in task.blocks()]
     precision, relevant = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return precision, relevant
+
+
+def _ranked(task: Task, block: slice, gains: np.ndarray, *rules: Any) -> tuple[np.ndarray, np.ndarray]:
+    queries, query_labels = task.queries[block], task.query_labels[block]
+    precision, relevant = np.zeros(len(queries)), np.zeros(len(queries), np.int64)
+    in_parts(
+        lambda part: kernels.fill_average_precision(
+            queries[part], task.database, query_labels[part], task.labels, gains[part], *rules,
+            precision[part], relevant[part],
+        ),
+        len(queries),
+    )  # fmt: skip
     return precision, relevant
 
 

@@ -38,8 +38,8 @@ def fill_gains(
             gains[row] += np.uint16(popcount(query[word] & labels[word, row]))
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
-def average_precision(
+@compiled
+def fill_average_precision(
     queries: np.ndarray,
     database: np.ndarray,
     query_labels: np.ndarray,
@@ -50,12 +50,17 @@ def average_precision(
     top: int,
     normalizer: int,
     ties: int,
-) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
-    """Average precision of each query, float64 (q,), and its number of relevant rows, int64 (q,)."""
-    precision, relevant = np.zeros(len(queries)), np.zeros(len(queries), np.int64)
+    harmonic: np.ndarray,
+    inverse: np.ndarray,
+    precision: np.ndarray,
+    relevant: np.ndarray,
+) -> None:  # pragma: no cover - compiled
+    """Average precision of each query, float64 (q,), and its number of relevant rows, int64 (q,), into the last two.
+
+    `harmonic` and `inverse` are `harmonic_sums(n)`.
+    """
     n = database.shape[1]
-    harmonic, inverse = harmonic_sums(n)
-    for q in numba.prange(len(queries)):
+    for q in range(len(queries)):
         keys = np.empty(n, np.uint16)  # of each row: twice its distance, plus one where it is relevant
         fill_distances(queries[q], database, keys)
         one_word = minimum == 1 and len(given) == 0 and len(labels) == 1
@@ -79,7 +84,6 @@ def average_precision(
                 precision[q] = expected_precision(counts, k_bits, R, top, normalizer, harmonic)
             else:
                 precision[q] = _precision_at_best_or_worst(counts, k_bits, R, top, normalizer, ties == OPTIMISTIC)
-    return precision, relevant
 
 
 @compiled

@@ -1,6 +1,5 @@
 """The compiled pass that gives every metric of a query at once, beside the average precision of `kernels`."""
 
-import numba
 import numpy as np
 
 from math_hash.evaluation.kernels import (
@@ -16,9 +15,9 @@ from math_hash.evaluation.kernels import (
     limits,
     normalized,
 )
+from math_hash.hamming.threads import in_parts
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
 def all_metrics(
     queries: np.ndarray,
     database: np.ndarray,
@@ -33,8 +32,8 @@ def all_metrics(
     most: int,
     at: np.ndarray,
     discount: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover - compiled
-    """Every metric of each query, from one ranking.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Every metric of each query, from one ranking, on all threads.
 
     Args beyond those of `kernels.average_precision`: most, the largest gain; at, cut-off ranks, rising, int64 (c,);
     discount, 1 / log2(1 + rank) for ranks 1 ... at[-1].
@@ -43,14 +42,33 @@ def all_metrics(
         AP over all rows and at `top`, (q, 2); precision, recall, NDCG and ACG at each cut-off, (q, 4, c); weighted AP
         (q,); rows and relevant rows within each radius, (q, 2, k + 1); relevant rows, (q,).
     """
-    q_count, n = len(queries), database.shape[1]
+    q_count = len(queries)
     precision, graded, at_cut = np.zeros((q_count, 2)), np.zeros(q_count), np.zeros((q_count, 4, len(at)))
     within, relevant = np.zeros((q_count, 2, k_bits + 1), np.int64), np.zeros(q_count, np.int64)
-    harmonic, inverse = harmonic_sums(n)
-    worth = 2.0 ** np.arange(most + 1) - 1.0  # of a gain, in DCG
+    sums, worth = harmonic_sums(database.shape[1]), 2.0 ** np.arange(most + 1) - 1.0  # of a gain, in DCG
     discounts = np.zeros(len(discount) + 1)
     discounts[1:] = np.cumsum(discount)
-    for q in numba.prange(q_count):
+    in_parts(
+        lambda part: _fill_metrics(
+            queries[part], database, query_labels[part], labels, given[part], k_bits, minimum, top, normalizer, ties,
+            most, at, discount, discounts, worth, *sums,
+            precision[part], at_cut[part], graded[part], within[part], relevant[part],
+        ),
+        q_count,
+    )  # fmt: skip
+    return precision, at_cut, graded, within, relevant
+
+
+@compiled
+def _fill_metrics(
+    queries: np.ndarray, database: np.ndarray, query_labels: np.ndarray, labels: np.ndarray, given: np.ndarray,
+    k_bits: int, minimum: int, top: int, normalizer: int, ties: int, most: int, at: np.ndarray, discount: np.ndarray,
+    discounts: np.ndarray, worth: np.ndarray, harmonic: np.ndarray, inverse: np.ndarray, precision: np.ndarray,
+    at_cut: np.ndarray, graded: np.ndarray, within: np.ndarray, relevant: np.ndarray,
+) -> None:  # fmt: skip  # pragma: no cover - compiled
+    """See `all_metrics`; `discounts` are the sums of `discount`, `worth` is 2^gain - 1."""
+    n = database.shape[1]
+    for q in range(len(queries)):
         distances, gains = np.empty(n, np.uint16), np.empty(n, np.uint16)
         fill_distances(queries[q], database, distances)
         fill_gains(query_labels[q], labels, given[q] if len(given) else given[:0].reshape(0), gains)
@@ -73,7 +91,6 @@ def all_metrics(
         if R:
             graded[q] = weighted / R
         _finish_cut_offs(at_cut[q], at, n, R, _ideal_gain(table, at, discounts, worth))
-    return precision, at_cut, graded, within, relevant
 
 
 @compiled

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-import numba
 import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.evaluation.inputs import Array, as_numpy, packed_codes
 from math_hash.evaluation.rules import cut_offs, require_rules
 from math_hash.hamming.codes import as_words
-from math_hash.hamming.kernels import fill_distances
+from math_hash.hamming.kernels import compiled, fill_distances
+from math_hash.hamming.threads import in_parts
 
 
 def own_pair_recall(
@@ -57,21 +57,23 @@ def own_pair_recall(
         raise InputError(f"own: {rows.dtype} {rows.shape}; expected int ({len(queries)},), one row per query")
     if rows.min() < 0 or rows.max() >= len(database):
         raise InputError(f"own: rows {rows.min()} to {rows.max()}; the database has rows 0 to {len(database) - 1}")
-    nearer, tied, before = _places(
-        as_words(queries), np.ascontiguousarray(as_words(database).T), rows.astype(np.int64)
-    ).T
+    words, planes = as_words(queries), np.ascontiguousarray(as_words(database).T)
+    partners, places = rows.astype(np.int64), np.zeros((len(rows), 3), np.int64)
+    in_parts(lambda part: _fill_places(words[part], planes, partners[part], places[part]), len(rows))
+    nearer, tied, before = places.T
     if ties == "expected":
         return {int(N): float(np.clip((N - nearer) / tied, 0, 1).mean()) for N in at}
     rank = nearer + {"index": before, "optimistic": 0, "pessimistic": tied - 1}[ties]
     return {int(N): float((rank < N).mean()) for N in at}
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
-def _places(queries: np.ndarray, database: np.ndarray, own: np.ndarray) -> np.ndarray:  # pragma: no cover - compiled
+@compiled
+def _fill_places(
+    queries: np.ndarray, database: np.ndarray, own: np.ndarray, places: np.ndarray
+) -> None:  # pragma: no cover - compiled
     """Rows nearer than the partner, rows at its distance (itself included), and of these those before it: (q, 3)."""
-    places = np.zeros((len(queries), 3), np.int64)
-    for q in numba.prange(len(queries)):
-        distances = np.empty(database.shape[1], np.uint16)
+    distances = np.empty(database.shape[1], np.uint16)
+    for q in range(len(queries)):
         fill_distances(queries[q], database, distances)
         at = distances[own[q]]
         for row in range(len(distances)):
@@ -79,7 +81,6 @@ def _places(queries: np.ndarray, database: np.ndarray, own: np.ndarray) -> np.nd
             places[q, 1] += distances[row] == at
         for row in range(own[q]):
             places[q, 2] += distances[row] == at
-    return places
 
 
 def own_pair_recalls(

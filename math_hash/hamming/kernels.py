@@ -4,12 +4,46 @@ Layout: queries uint64 (q, words), one row per query; the database transposed, u
 turns the loop over rows into vector instructions.
 """
 
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 
-compiled = numba.njit(cache=True, nogil=True)
 _M1, _M2, _M4 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
 _ONES, _1, _2, _4, _56 = np.uint64(0x0101010101010101), np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+
+
+class _Cache(FunctionCache):
+    """numba's cache on the disk, whose keys also name what the kernels that a kernel calls, and inlines, look like.
+
+    numba itself compares the time stamp of the kernel's own file only, and would go on with what other files once said.
+    """
+
+    def _index_key(self, signature: Any, code_generator: Any) -> tuple:
+        own = Path(self._py_func.__code__.co_filename).parent
+        return (*super()._index_key(signature, code_generator), _sum_of_kernels(own), _sum_of_kernels(_HERE))
+
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def _sum_of_kernels(folder: Path) -> str:
+    """SHA-256 of the files of a folder that define kernels."""
+    contents = (path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(b"".join(content for content in contents if b"compiled" in content)).hexdigest()
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function when it is first called; the result is kept on the disk. It runs without Python's lock."""
+    kernel: Any = numba.njit(nogil=True)(function)
+    kernel._cache = _Cache(function)
+    return kernel
 
 
 @numba.njit(inline="always")

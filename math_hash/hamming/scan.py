@@ -6,16 +6,14 @@ stays in vector registers. The database is read in blocks that stay in the first
 passes over them.
 """
 
-import threading
-
-import numba
 import numpy as np
 
 from math_hash.hamming.codes import as_words
 from math_hash.hamming.kernels import compiled, fill_distances, popcount
+from math_hash.hamming.threads import in_parts, most_threads
 
 _TILE, _STRETCH, _BLOCK, _GROUP = 16, 1 << 17, 2048, 64  # queries per tile; rows per stretch, block and group
-_one_at_a_time = threading.Lock()  # not every threading layer of numba can be entered twice
+_ROWS_PER_THREAD = 1 << 18  # distances; below, starting a thread takes longer than it saves
 
 
 def nearest(
@@ -43,15 +41,22 @@ def nearest(
     """
     words, top_k = as_words(queries), min(top_k, database.shape[1])
     dead = np.empty(0, bool) if dead is None else dead
-    with _one_at_a_time:
-        threads = numba.get_num_threads()
-        # few queries: each thread scans its part of the database for all of them
-        parts = threads if len(words) < 2 * threads and database.shape[1] >= threads * _BLOCK else 1
-        rows, distances = _nearest(words, database, dead, k_bits, top_k, parts, threads)
-    if parts > 1:
-        rows, distances = merge(rows.reshape(len(words), -1), distances.reshape(len(words), -1), top_k)
-        return rows, distances
-    return rows[:, 0], distances[:, 0]
+    total, n = len(words), database.shape[1]
+    threads = max(1, min(most_threads(), total * n // _ROWS_PER_THREAD))
+    # few queries: each thread scans its part of the database for all of them
+    parts = threads if total < 2 * threads and n >= threads * _BLOCK else 1
+    rows = np.full((parts, total, top_k), -1, np.int64)
+    distances = np.full((parts, total, top_k), 65535, np.uint16)
+
+    def scan_part(part: slice) -> None:
+        queries, out = (part, 0) if parts == 1 else (slice(None), part.start)
+        start, stop = (0, n) if parts == 1 else (n * part.start // parts, n * part.stop // parts)
+        _scan(words[queries], database, dead, k_bits, start, stop, rows[out, queries], distances[out, queries])
+
+    in_parts(scan_part, total if parts == 1 else parts, threads)
+    if parts == 1:
+        return rows[0], distances[0]
+    return merge(np.concatenate(rows, axis=1), np.concatenate(distances, axis=1), top_k)
 
 
 def merge(rows: np.ndarray, distances: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,28 +99,8 @@ def within(
     return rows[order], distances[rows][order]
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
-def _nearest(
-    queries: np.ndarray, database: np.ndarray, dead: np.ndarray, k_bits: int, top_k: int, parts: int, threads: int
-) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
-    """Rows and distances (q, parts, top_k): the nearest rows within each part of the database."""
-    total, n = len(queries), database.shape[1]
-    rows = np.full((total, parts, top_k), -1, np.int64)
-    distances = np.full((total, parts, top_k), 65535, np.uint16)
-    tile = min(_TILE, max(1, -(-total // threads)))
-    tiles = -(-total // tile)
-    for task in numba.prange(tiles * parts):
-        part, first = task % parts, task // parts * tile
-        last = min(first + tile, total)
-        _scan_part(
-            queries[first:last], database, dead, k_bits, n * part // parts, n * (part + 1) // parts,
-            rows[first:last, part], distances[first:last, part],
-        )  # fmt: skip
-    return rows, distances
-
-
 @compiled
-def _scan_part(
+def _scan(
     queries: np.ndarray,
     database: np.ndarray,
     dead: np.ndarray,
@@ -125,7 +110,24 @@ def _scan_part(
     rows: np.ndarray,
     distances: np.ndarray,
 ) -> None:  # pragma: no cover - compiled
-    """The nearest among rows start ... stop - 1, into rows and distances (q, top_k)."""
+    """The nearest among rows start ... stop - 1, into rows and distances (q, top_k), a tile of queries at a time."""
+    for first in range(0, len(queries), _TILE):
+        tile = slice(first, first + _TILE)
+        _scan_tile(queries[tile], database, dead, k_bits, start, stop, rows[tile], distances[tile])
+
+
+@compiled
+def _scan_tile(
+    queries: np.ndarray,
+    database: np.ndarray,
+    dead: np.ndarray,
+    k_bits: int,
+    start: int,
+    stop: int,
+    rows: np.ndarray,
+    distances: np.ndarray,
+) -> None:  # pragma: no cover - compiled
+    """See `_scan`."""
     total, top_k = rows.shape
     if top_k == 0:
         return

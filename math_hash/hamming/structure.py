@@ -4,18 +4,16 @@ A row that may be an answer is a *key*, its distance and its number in one int64
 the answer: by distance, then by row. Keys may come in any order.
 """
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-import numba
 import numpy as np
 
 from math_hash.hamming import scan
 from math_hash.hamming.codes import as_words
 from math_hash.hamming.kernels import compiled
+from math_hash.hamming.threads import in_parts, most_threads
 
 _FEWEST_STEPS = 16  # before a query is given up
 _SHIFT, _ROW = 32, 2**32 - 1  # of a key: where the distance starts; the row's bits
@@ -75,14 +73,11 @@ class Structure(ABC):
     ) -> np.ndarray:
         """Search, write into rows and distances (q, top_k), and count the steps of each query, int64 (q,)."""
         words, mask, steps = as_words(queries).copy(), _mask(dead), np.empty(len(queries), np.int64)
-        threads = min(numba.get_num_threads(), len(words) // _QUERIES_PER_THREAD)
-        if threads <= 1:
-            self._search_all(words, top_k, mask, rows, distances, steps)
-            return steps
-        edges = [len(words) * part // threads for part in range(threads + 1)]
-        parts = [slice(*pair) for pair in itertools.pairwise(edges)]
-        with ThreadPoolExecutor(threads) as pool:  # the compiled code holds no lock
-            list(pool.map(lambda p: self._search_all(words[p], top_k, mask, rows[p], distances[p], steps[p]), parts))
+        threads = max(1, min(most_threads(), len(words) // _QUERIES_PER_THREAD))
+        in_parts(
+            lambda part: self._search_all(words[part], top_k, mask, rows[part], distances[part], steps[part]),
+            len(words), threads,
+        )  # fmt: skip
         return steps
 
     @abstractmethod

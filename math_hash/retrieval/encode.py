@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from math_hash.models.code_model import CodeModel, Modality
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.codes_parquet import write_parquet
 from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
-from math_hash.retrieval.sources import Collection, image_file, likely_modality, open_collection
+from math_hash.retrieval.sources import Collection, image_file, likely_modality, open_collection, picture_stamp
 
 
 def encode_collection(
@@ -78,13 +79,13 @@ def encode_collection(
     modality = modality or likely_modality(source)
     collection = open_collection(model, source, modality, columns or Columns(), image_root)
     name = str(source if is_remote(source) else Path(source).absolute())
-    job = Job(FORMAT, model.fingerprint, model.precision, name, modality, continuous, vectors, batch_size)
+    root = os.path.abspath(collection.root)
+    job = Job(FORMAT, model.fingerprint, model.precision, name, root, modality, continuous, vectors, batch_size)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
     if not accelerator.is_main_process:
         return None
-    root = os.path.abspath(collection.root)
-    config = {"k_bits": model.k_bits, "method": model.method, "root": root, "bit_order": model.kept_bit_order}
+    config = {"k_bits": model.k_bits, "method": model.method, "bit_order": model.kept_bit_order}
     shards.join(count, job, output, config, write_parquet if parquet else None)
     return CodesFolder.open(output)
 
@@ -113,9 +114,9 @@ def _encode_shards(
     else:
         inputs = _Texts(model.tokenize, model.max_words)
     bar = tqdm(total=total, desc=f"encoding {job.modality}s", unit=job.modality, disable=not shown)
-    pending = PendingBatches(
-        collection.records(), shards, job.batch_size, accelerator.num_processes, accelerator.process_index, bar.update
-    )
+    stamp = partial(picture_stamp, collection.root, job.modality)
+    processes = accelerator.num_processes, accelerator.process_index
+    pending = PendingBatches(collection.records(), stamp, shards, job.batch_size, *processes, bar.update)
     # the sampler hands lists of records to the workers, so the collection is never held as a whole
     loader = DataLoader(inputs, sampler=pending, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
     shard = Shard(job)

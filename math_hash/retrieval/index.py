@@ -57,15 +57,13 @@ class Index(ModelSearch, ABC):
             replace: ids may be in the index; their rows are replaced, and then come last in the order of insertion.
 
         Raises:
-            InputError: codes are of another length, an id is of another kind or is there already, metadata is no
-                JSON object, too deep or too large, lengths differ, or the engine refuses.
+            InputError: codes are of another length, an id is of another kind, occurs twice or is there already,
+                metadata is no JSON object, too deep or too large, lengths differ, or the engine refuses.
         """
         row_ids, codes = checked_ids(ids), self._checked_codes(codes)
         if len(row_ids) != len(codes) or (metadata is not None and len(metadata) != len(row_ids)):
             described = "" if metadata is None else f", {len(metadata)} metadata objects"
             raise InputError(f"add: {len(row_ids)} ids, {len(codes)} codes{described}; expected as many of each")
-        if len(set(row_ids)) != len(row_ids):
-            raise InputError("add: an id occurs twice among those to add; expected each once")
         if row_ids:
             self._require_kind(row_ids)
             objects = metadata if metadata is not None else [None] * len(row_ids)
@@ -178,7 +176,11 @@ class Index(ModelSearch, ABC):
         self._set_metadata(row_ids, [as_json(*row) for row in zip(row_ids, metadata, strict=True)])
 
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
-        """Remove rows. Returns how many of the ids were there."""
+        """Remove rows. Returns how many of the ids were there.
+
+        Raises:
+            InputError: `ids` is one id alone, or the engine refuses.
+        """
         possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
 
@@ -208,6 +210,14 @@ class Index(ModelSearch, ABC):
     @abstractmethod
     def fields(self) -> set[str]:
         """Names of the fields of the rows' metadata; from Milvus, of some rows."""
+
+    @property
+    def unfinished(self) -> str:
+        """The folder of codes that `fill` has put in partly and not to its end; "" for none. Embedded only."""
+        return ""
+
+    def set_unfinished(self, source: str) -> None:
+        """Record `unfinished`; engines without one do nothing."""
 
     @property
     def recall(self) -> float | None:

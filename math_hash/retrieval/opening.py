@@ -1,6 +1,7 @@
 """Opening an index by its URI, whichever engine holds it."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def open_index(
         InputError: there is none and `create` is false or `k_bits` is None; it holds codes of another length or
             model; it is damaged; an option is unknown; or the engine cannot be reached or is not installed.
 
+    Warns:
+        UserWarning: rows of it are damaged and left out, or `math-hash index` has put in only a part of a folder of
+            codes so far.
+
     >>> import tempfile, numpy
     >>> with tempfile.TemporaryDirectory() as folder, open_index(f"{folder}/codes.index", k_bits=16) as index:
     ...     index.add(["near", "far"], numpy.array([[0, 1], [255, 255]], numpy.uint8))
@@ -46,6 +51,11 @@ def open_index(
     except InputError:
         index.close()
         raise
+    if source := index.unfinished:
+        warnings.warn(
+            f"{index.uri}: holds only a part of {source}; go on with `math-hash index {source} --to {index.uri}`",
+            stacklevel=2,
+        )
     return index
 
 

@@ -1,7 +1,8 @@
 """Shards: parts of a collection that are encoded and written one after another, so that a killed run can continue.
 
 They lie in a folder beside the output. A shard's `.json` file is written last and says that its other files are
-complete; it also holds a digest of the records it was made from, so that a changed collection is noticed.
+complete; it also holds a digest of the records it was made from, and of the sizes and times of their pictures' files,
+so that a changed collection is noticed.
 """
 
 import hashlib
@@ -37,6 +38,7 @@ class Job:
         model: fingerprint.
         precision: in which the model encodes.
         source: absolute path of the collection.
+        root: absolute path of the folder that image paths start from.
         modality: "image" or "text".
         continuous: continuous codes are kept too.
         vectors: the encoder's vectors are kept too, as int8.
@@ -47,6 +49,7 @@ class Job:
     model: str
     precision: str
     source: str
+    root: str
     modality: Modality
     continuous: bool
     vectors: bool
@@ -137,6 +140,7 @@ class PendingBatches:
 
     Attributes:
         records: the whole collection.
+        stamp: called with a record for what changes when the file of its picture does.
         folder: where the shards lie.
         batch_size: rows per batch.
         processes: how many share the work.
@@ -146,6 +150,7 @@ class PendingBatches:
     """
 
     records: Iterator[Record]
+    stamp: Callable[[Record], bytes]
     folder: ShardFolder
     batch_size: int
     processes: int
@@ -164,6 +169,7 @@ class PendingBatches:
                 digest.update(record.content or b"")
                 if record.vector is not None:
                     digest.update(record.vector.data)
+                digest.update(self.stamp(record))
             if written.exists() and read_json(written).get("records") == digest.hexdigest():
                 self.on_skipped(len(records))
                 continue

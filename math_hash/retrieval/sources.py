@@ -1,6 +1,7 @@
 """Opening a collection that is to be encoded, of whatever form: its records, and the pictures' files."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,3 +98,15 @@ def image_file(root: Path, record: Record) -> ImageFile:
         return io.BytesIO(record.content)
     path = inside_root(root, record.image)
     return TarMember.of(path, *record.member) if record.member[0] >= 0 else path
+
+
+def picture_stamp(root: Path, modality: Modality, record: Record) -> bytes:
+    """Size and time of the file that holds a record's picture; b"" where no file is read, or there is none."""
+    try:
+        file = image_file(root, record)
+        if modality != "image" or record.problem or isinstance(file, io.BytesIO):
+            return b""
+        status = os.stat(file.tar if isinstance(file, TarMember) else file)
+    except (OSError, InputError):  # reading the picture will tell why
+        return b""
+    return f"{status.st_size} {status.st_mtime_ns}".encode()

@@ -1,13 +1,19 @@
 """Bringing an index up to date with rows that may be new, changed or the same."""
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from math_hash.errors import InputError
+from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.ids import Id
 from math_hash.retrieval.index import Index
+
+_BATCH = 50_000  # rows at once
 
 
 def update(
@@ -46,3 +52,35 @@ def update(
     for places, replace in ((new, False), (changed, True)):
         index.add([ids[place] for place in places], codes[places], [metadata[place] for place in places], replace)
     return len(new), len(changed)
+
+
+def update_to(index: Index, folder: CodesFolder, prune: bool, progress: bool = False) -> tuple[int, int, int]:
+    """Bring an index up to date with a folder of codes, and save it.
+
+    Args:
+        index: what holds the rows.
+        folder: the codes.
+        prune: remove rows whose ids the folder lacks.
+        progress: show a progress bar.
+
+    Returns:
+        How many rows were added, replaced and removed.
+
+    Raises:
+        InputError: as `Index.add`.
+    """
+    rows, start, added, replaced = folder.rows(), 0, 0, 0
+    surplus = set(index.ids().tolist()) if prune else set()
+    with tqdm(total=folder.config["count"], desc="indexing", unit="code", disable=not progress) as bar:
+        while block := list(itertools.islice(rows, _BATCH)):
+            ids, metadata = zip(*block, strict=True)
+            changes = update(index, ids, folder.codes[start : start + len(block)], metadata)
+            added, replaced = added + changes[0], replaced + changes[1]
+            surplus.difference_update(ids)
+            start += len(block)
+            bar.update(len(block))
+    index.delete(list(surplus))
+    index.save()
+    if index.unfinished == os.path.abspath(folder.path):
+        index.set_unfinished("")
+    return added, replaced, len(surplus)

@@ -44,6 +44,8 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     require_trackers(config)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
+    if config.resume:
+        Run(config.resume).require_rows(data.folder)
     seed_everything(config.seed, 0)
     model = open_model(config, data)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
@@ -80,8 +82,10 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
 def _run(config: Config, accelerator: Accelerator, data: Data) -> Run:
     """The run to resume, or a new one, which the main process makes."""
     if config.resume:
-        return Run(config.resume)
-    path = str(Run.create(config, data.folder.protocol).path) if accelerator.is_main_process else ""
+        run = Run(config.resume)
+        run.remove_abandoned()
+        return run
+    path = str(Run.create(config, data.folder).path) if accelerator.is_main_process else ""
     return Run(same_on_all_processes(path))
 
 

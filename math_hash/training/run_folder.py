@@ -20,7 +20,7 @@ from math_hash.config import Config, as_yaml, read_yaml
 from math_hash.data import DatasetFolder
 from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
-from math_hash.files import atomic_writer, read_json, write_text
+from math_hash.files import atomic_writer, read_json, remove_abandoned, write_text
 from math_hash.methods.registry import option_names, short_name
 from math_hash.models.code_model import CodeModel
 from math_hash.models.load import load_model
@@ -114,15 +114,16 @@ class Run:
         return load_model(self.path, device, precision)
 
     @classmethod
-    def create(cls, config: Config, protocol: str) -> "Run":
-        """A new run, in a folder of its own with its `config.yaml`.
+    def create(cls, config: Config, folder: DatasetFolder) -> "Run":
+        """A new run, in a folder of its own with its `config.yaml`, which also says what rows it is trained on.
 
         Raises:
             InputError: see `new_folder`.
         """
         run = cls(new_folder(config))
         environment = {
-            "protocol": protocol,
+            "protocol": folder.protocol,
+            "rows_sum": folder.rows_sum,
             "git_revision": _git_revision(),
             "python": platform.python_version(),
             "packages": {name: number for name in _PACKAGES if (number := _version(name))},
@@ -145,6 +146,24 @@ class Run:
             taken = option_names(content["method"])
             content["method_options"] = {k: v for k, v in content["method_options"].items() if k in taken}
         return content
+
+    def remove_abandoned(self) -> None:
+        """Remove the temporary files of killed processes."""
+        for folder in (self.path, (self.path / CHECKPOINT).parent):
+            remove_abandoned(folder)
+
+    def require_rows(self, folder: DatasetFolder) -> None:
+        """Compare a dataset with the one that the run was started with; runs of earlier versions do not know.
+
+        Raises:
+            InputError: it has other rows.
+        """
+        environment = yaml.safe_load((self.path / CONFIG).read_text()).get("environment") or {}
+        if environment.get("rows_sum", folder.rows_sum) != folder.rows_sum:
+            raise InputError(
+                f"--resume {self.path}: {folder.path} has other rows than when the run was started; restore that "
+                "dataset, or start a new run"
+            )
 
     def start_logging(self) -> logging.Logger:
         """The run's logger: to `train.log` and to the terminal."""

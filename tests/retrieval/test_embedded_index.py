@@ -1,6 +1,7 @@
 """The embedded engine: it survives kills and damage, and sees the changes of other processes."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -193,3 +194,69 @@ def test_metadata_change_and_ids_codes_and_filters_keep_up(tmp_path):
             index.set_metadata(["b", "x"], [{"place": "nowhere"}] * 2)
         assert index.rows(["b"])[0][1] == {"place": "here"}  # all or none
         assert (index.all_codes()[1] == codes).all()
+
+
+@pytest.mark.parametrize("change", ["emptied", "removed", "of another index"])
+def test_a_database_without_the_rows_of_its_snapshot_is_noticed(tmp_path, change):
+    for name, rows in (("i", 50), ("other", 0)):
+        with open_index(tmp_path / name, 16) as index:
+            index.add(range(rows), random_codes(rows, 16))
+            index.save()
+    database = tmp_path / "i/rows.sqlite"
+    if change == "removed":
+        database.unlink()
+    else:
+        database.write_bytes((tmp_path / "other/rows.sqlite").read_bytes() if "other" in change else b"")
+    for k_bits in (None, 16):
+        with pytest.raises(InputError, match=r"a snapshot is beside it; .*--repair"):
+            open_index(tmp_path / "i", k_bits)
+
+
+def test_a_damaged_row_is_named_and_left_out(tmp_path):
+    codes = random_codes(300, 64)
+    with open_index(tmp_path / "i", 64) as index:
+        index.add([f"row {i}" for i in range(300)], codes, [{"n": i % 2} for i in range(300)])
+    database = sqlite3.connect(tmp_path / "i/rows.sqlite")
+    database.execute("UPDATE rows SET metadata = '{' WHERE id = 'row 299'")
+    database.execute("UPDATE rows SET code = 'text' WHERE id = 'row 8'")
+    database.commit()
+    with pytest.warns(UserWarning, match=r"damaged rows are left out, of id 'row (8|299)'; 'row (8|299)'; run `math-"):
+        index = open_index(tmp_path / "i")
+    whole = [f"row {i}" for i in range(299) if i != 8]
+    even = [name for name in whole if int(name.split()[1]) % 2 == 0]
+    assert index.search(codes[:1], 400)[0].ids.size == len(index) == 298
+    assert sorted(index.search(codes[:1], 400, {"n": 0})[0].ids) == sorted(even)
+    with pytest.raises(InputError, match="'row 8'"):
+        index.rows(["row 8"])
+    with pytest.raises(InputError, match=r"damaged rows .* before a snapshot"):
+        index.save()
+    assert index.delete(["row 8", "row 299"]) == 2
+    index.save()
+    assert index.all_codes()[0].tolist() == whole
+
+
+def test_orphaned_snapshots_and_files_of_killed_processes_are_removed_by_the_next_save(tmp_path):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    with open_index(tmp_path / "i", 16) as index:
+        index.add(range(9), random_codes(9, 16))
+        index.save()
+        for name in ("snapshot-0", "snapshot-7", f".snapshot-2.{done.stdout.strip()}.new"):
+            (tmp_path / "i" / name).mkdir()
+        index.add([9], random_codes(1, 16))
+        index.save()
+    assert {path.name for path in (tmp_path / "i").iterdir()} == {"rows.sqlite", "snapshot-2"}
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_index_deleted_under_a_reader_is_noticed(tmp_path, replaced):
+    codes = random_codes(9, 16)
+    with open_index(tmp_path / "i", 16) as index:
+        index.add(range(9), codes)
+        index.save()
+        shutil.rmtree(tmp_path / "i")
+        if replaced:
+            open_index(tmp_path / "i", 16).close()
+        calls = [lambda: index.search(codes, 2), lambda: index.rows([1]), lambda: index.add([9], codes[:1]), index.save]
+        for call in calls:
+            with pytest.raises(InputError, match="deleted or replaced since it was opened"):
+                call()

@@ -192,3 +192,36 @@ def test_two_processes_give_the_same_bytes(trained_run, tiny_dataset, tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
     for name in ("codes.npy", "rows.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_ROWS", 2)
+    for root, colors in (("one", ["red"] * 6), ("other", ["blue"] * 6)):
+        (tmp_path / root).mkdir()
+        for place, color in enumerate(colors):
+            Image.new("RGB", (32, 32), color).save(tmp_path / root / f"{place}.png")
+    (tmp_path / "table.csv").write_text("image\n" + "".join(f"{place}.png\n" for place in range(6)))
+    arguments = ["encode", trained_run, tmp_path / "table.csv", "--num-workers", 0, "--output"]
+    write, calls = shards.Shard.write, []
+
+    def interrupted(*arguments):
+        write(*arguments)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    def begin(output):
+        calls.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(shards.Shard, "write", interrupted)
+            assert command(*arguments, output, "--image-root", tmp_path / "one") == 130
+
+    begin(tmp_path / "moved")
+    assert command(*arguments, tmp_path / "moved", "--image-root", tmp_path / "other") == 0
+    assert command(*arguments, tmp_path / "once", "--image-root", tmp_path / "other") == 0
+    assert (tmp_path / "moved/codes.npy").read_bytes() == (tmp_path / "once/codes.npy").read_bytes()
+    begin(tmp_path / "replaced")
+    Image.new("RGB", (33, 33), "green").save(tmp_path / "one/1.png")
+    assert command(*arguments, tmp_path / "replaced", "--image-root", tmp_path / "one") == 0
+    assert command(*arguments, tmp_path / "anew", "--image-root", tmp_path / "one") == 0
+    assert (tmp_path / "replaced/codes.npy").read_bytes() == (tmp_path / "anew/codes.npy").read_bytes()

@@ -10,7 +10,7 @@ import numpy as np
 from math_hash.data.building.check import duplicate_pictures, inspect_source, protocol_deviation
 from math_hash.data.building.source import Source
 from math_hash.data.building.summary import summarize, summary_text
-from math_hash.data.folder import DatasetFolder, write_dataset
+from math_hash.data.folder import DatasetFolder, require_free, write_dataset
 from math_hash.data.images import Inspection
 from math_hash.data.rejected import REJECTED, write_rejected
 from math_hash.data.split import own_split
@@ -48,6 +48,7 @@ def build_dataset(
     Raises:
         InputError: the protocol's numbers are not met, nothing is left, or the folder cannot be written.
     """
+    require_free(output)
     inspection = inspect_source(source, check)
     rejected = source.rejected + [(source.images[row], reason) for row, reason in inspection.bad.items()]
     usable, deviation = _usable_rows(source, inspection, rejected, output, protocol, allow_partial)

@@ -34,6 +34,7 @@ from math_hash.data.building.arguments import add_column_flags, tool_parser
 from math_hash.data.building.build import build_dataset
 from math_hash.data.building.source import Source, label_matrix
 from math_hash.data.collection import read_collection
+from math_hash.data.folder import require_free
 from math_hash.data.records import Columns, Record
 from math_hash.data.same_picture import as_one, picture_key
 from math_hash.data.text_files import read_lines
@@ -102,6 +103,7 @@ def build(flags: argparse.Namespace) -> None:
         InputError: nothing is usable, or a label is not in the vocabulary.
     """
     output: Path = flags.output
+    require_free(output)
     scratch = output.with_name(f".{output.name}.images.{os.getpid()}.new")
     try:
         source = _read_source(flags, scratch)

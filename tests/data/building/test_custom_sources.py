@@ -30,7 +30,18 @@ def test_only_a_dataset_is_ever_replaced(pictures, tmp_path, run):
     for output in (pictures, pictures / "sub", tmp_path):
         code, printed = run(custom, pictures, "--output", output)
         assert code == 2
-        assert "would be replaced; choose another --output" in printed
+        assert "would be replaced; name another folder" in printed
+    table, link = tmp_path / "rows.csv", tmp_path / "link.csv"
+    table.write_text("image\n1.png\n")
+    link.symlink_to(table)
+    for output in (table, link):
+        code, printed = run(custom, table, "--images", pictures, "--output", output)
+        assert code == 2
+        assert "is a file, and would be replaced" in printed
+        assert table.read_text() == "image\n1.png\n"
+        assert link.is_symlink()
+    table.unlink()
+    link.unlink()
     assert run(custom, pictures, "--output", tmp_path / "mine")[0] == 0
     (tmp_path / "mine/own").mkdir()
     (tmp_path / "mine/own/a.jpg").write_bytes(picture_bytes(1, "JPEG"))

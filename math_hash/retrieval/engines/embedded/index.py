@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from math_hash.data.rejected import first_few
 from math_hash.errors import InputError, import_extra
 from math_hash.hamming.codes import as_planes
 from math_hash.retrieval.engines.embedded import ivf
-from math_hash.retrieval.engines.embedded.segment import Segment, ids_at, offsets_of
+from math_hash.retrieval.engines.embedded.folder import DATABASE, remove_orphans, require_folder
+from math_hash.retrieval.engines.embedded.segment import Segment, codes_at, ids_as_array, ids_at, offsets_of
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
-from math_hash.retrieval.engines.embedded.store import DATABASE, Store
+from math_hash.retrieval.engines.embedded.store import Store
 from math_hash.retrieval.filters import Clause
 from math_hash.retrieval.ids import Id, IdKind
 from math_hash.retrieval.index import Index
@@ -41,31 +43,24 @@ class EmbeddedIndex(Index):
         if self._ivf_options:
             import_extra("faiss", "search", uri)
         self._lock = threading.RLock()
-        self._require_folder(can_begin=create and k_bits is not None)
+        require_folder(self.folder, name, can_begin=create and k_bits is not None)
         try:
             self._store = Store(self.folder, self.uri, k_bits, model)
             self.k_bits, self.model = self._store.k_bits, self._store.model
             self._words = -(-self.k_bits // 64)
             self._seen: tuple[int, int] | None = None  # state of the store that all of the following belongs to
             self._generation: int | None = None
-            self._snapshot, self._tail = self._no_snapshot(), Segment.empty(self._words, np.int64)
+            self._snapshot, self._tail = Snapshot.none(self._words), Segment.empty(self._words, np.int64)
             self._filtered: dict[str, list[Segment]] = {}
             self._known_fields: set[str] = set()
+            self._damaged: set[Any] = set()  # ids of rows that are left out
             self._refresh()
         except InputError:
             raise
         except (sqlite3.Error, KeyError, ValueError, OSError) as error:
-            raise InputError(f"{name}: cannot be opened as an index ({error}); index again") from error
-
-    def _require_folder(self, can_begin: bool) -> None:
-        if (self.folder / DATABASE).exists():
-            return
-        if not can_begin:
             raise InputError(
-                f"{self.uri}: no index is there; make one with `math-hash index CODES --output {self.uri}`"
-            )
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise InputError(f"{self.uri}: is there already and is no index; name another folder")
+                f"{name}: cannot be opened ({error}); keep what can be read with `math-hash index --repair {name}`"
+            ) from error
 
     # ---- changes ----
 
@@ -91,6 +86,7 @@ class EmbeddedIndex(Index):
         with self._lock, self._store.errors():
             with self._store.transaction():
                 deleted = self._store.delete(ids)
+            self._damaged -= set(ids)
             self._refresh()
         return deleted
 
@@ -100,7 +96,10 @@ class EmbeddedIndex(Index):
         """
         with self._lock, self._store.errors(), self._store.transaction():
             self._refresh()
+            if self._damaged:
+                raise InputError(f"{self._damage()} before a snapshot is written")
             before = self._store.generation
+            remove_orphans(self.folder, keep=Snapshot.folder(self.folder, before))
             segments = (self._snapshot.segment, self._tail)
             unchanged = not len(self._tail) and all(segment.dead is None for segment in segments)
             if unchanged and before and not self._is_outdated():
@@ -123,6 +122,16 @@ class EmbeddedIndex(Index):
         is_other = stored is None or wanted not in (None, stored)
         return is_other or ivf.is_outdated(self._ivf_options, self._snapshot.segment.ivf)
 
+    @property
+    def unfinished(self) -> str:
+        """See `Index.unfinished`."""
+        return self._store.unfinished
+
+    def set_unfinished(self, source: str) -> None:
+        """See `Index.set_unfinished`."""
+        with self._lock, self._store.errors(), self._store.transaction():
+            self._store.set_unfinished(source)
+
     def close(self) -> None:
         """Close the files. Rows that no snapshot holds yet are read again from the store when it is opened."""
         with self._lock:
@@ -132,7 +141,7 @@ class EmbeddedIndex(Index):
 
     def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]:
         segments, places, distances = self._nearest(codes, top_k, where)
-        found = ids_at(segments, places), distances, self._codes(segments, places)
+        found = ids_at(segments, places), distances, codes_at(segments, places, self.k_bits)
         if (distances[:, -1:] >= 0).all():
             return [Neighbors(*values) for values in zip(*found, strict=True)]
         return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
@@ -170,7 +179,9 @@ class EmbeddedIndex(Index):
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
                 places, distances = places[order], distances[order].astype(np.int64)
-                neighbors.append(Neighbors(ids_at(segments, places), distances, self._codes(segments, places)))
+                neighbors.append(
+                    Neighbors(ids_at(segments, places), distances, codes_at(segments, places, self.k_bits))
+                )
             return neighbors
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -185,19 +196,11 @@ class EmbeddedIndex(Index):
             self._refresh()
             rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
-        return ids_at([rows], places), self._codes([rows], places)
+        return ids_at([rows], places), codes_at([rows], places, self.k_bits)
 
     def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
         """See `Index.all_metadata`."""
         return self._store.all_metadata(self._lock)
-
-    def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
-        """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
-        first = segments[0]
-        words = first.codes[:, np.minimum(places, len(first) - 1)]
-        if len(segments) > 1:
-            words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
-        return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-self.k_bits // 8)]
 
     def _segments(self, where: list[Clause]) -> list[Segment]:
         """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
@@ -267,7 +270,7 @@ class EmbeddedIndex(Index):
         with self._store.one_state():
             generation, id_kind = self._store.generation, self._store.id_kind
             if self._generation != generation:
-                self._generation = generation
+                self._generation, self._damaged = generation, set()
                 self._snapshot = self._read_snapshot(generation)
                 self._tail = Segment.empty(self._words, self._snapshot.segment.ids.dtype)
             self._read_tail(id_kind)
@@ -279,16 +282,13 @@ class EmbeddedIndex(Index):
 
     def _read_snapshot(self, generation: int) -> Snapshot:
         if not generation:
-            return self._no_snapshot()
+            return Snapshot.none(self._words)
         folder = Snapshot.folder(self.folder, generation)
         try:
             return Snapshot.read(folder, self._ivf_options, self._wanted_structure)
         except (InputError, OSError, ValueError, KeyError) as error:
             warnings.warn(f"{folder}: damaged ({error}); reading all rows from {DATABASE} instead", stacklevel=2)
-            return self._no_snapshot()
-
-    def _no_snapshot(self) -> Snapshot:
-        return Snapshot(Segment.empty(self._words, np.int64))
+            return Snapshot.none(self._words)
 
     @property
     def _last_row(self) -> int:
@@ -296,10 +296,13 @@ class EmbeddedIndex(Index):
         return int(self._tail.rows[-1]) if len(self._tail) else self._snapshot.last_row
 
     def _read_tail(self, id_kind: IdKind | None) -> None:
-        segments = [self._tail] if len(self._tail) else []
-        for ids, codes, rows in self._store.rows_after(self._last_row):
+        segments, damaged = [self._tail] if len(self._tail) else [], list[Any]()
+        for ids, codes, rows in self._store.rows_after(self._last_row, damaged):
             planes = as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
-            segments.append(Segment(planes, _as_array(ids, id_kind), rows))
+            segments.append(Segment(planes, ids_as_array(ids, id_kind), rows))
+        if set(damaged) - self._damaged:
+            self._damaged |= set(damaged)
+            warnings.warn(self._damage(), stacklevel=2)
         if segments:
             self._tail = Segment.concatenate(segments)
             return
@@ -308,6 +311,6 @@ class EmbeddedIndex(Index):
         if not len(self._snapshot.segment):
             self._snapshot.segment = Segment.empty(self._words, dtype)
 
-
-def _as_array(ids: list[Any], id_kind: IdKind | None) -> np.ndarray:
-    return np.array([name.encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
+    def _damage(self) -> str:
+        ids = first_few(map(repr, self._damaged))
+        return f"{self.uri}: damaged rows are left out, of id {ids}; run `math-hash index --repair {self.uri}`"

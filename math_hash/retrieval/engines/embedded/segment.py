@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from math_hash.hamming import plain
+from math_hash.retrieval.ids import Id, IdKind
 
 if TYPE_CHECKING:
     from math_hash.hamming.structure import Structure
@@ -104,6 +105,11 @@ class Segment:
         return scan.within(query, self.codes, radius, self.dead)
 
 
+def ids_as_array(ids: Sequence[Id], id_kind: IdKind | None) -> np.ndarray:
+    """Ids as a segment has them."""
+    return np.array([str(name).encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
+
+
 def offsets_of(segments: Sequence[Segment]) -> np.ndarray:
     """Where the places of each segment start, once they stand one after another."""
     return np.cumsum([0, *(len(segment) for segment in segments[:-1])])
@@ -118,3 +124,12 @@ def ids_at(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
         in_first = first.ids[np.minimum(places, len(first) - 1)]
         ids = np.where(places < len(first), in_first, segments[1].ids[np.maximum(places - len(first), 0)])
     return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")
+
+
+def codes_at(segments: Sequence[Segment], places: np.ndarray, k_bits: int) -> np.ndarray:
+    """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
+    first = segments[0]
+    words = first.codes[:, np.minimum(places, len(first) - 1)]
+    if len(segments) > 1:
+        words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
+    return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-k_bits // 8)]

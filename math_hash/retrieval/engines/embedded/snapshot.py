@@ -1,16 +1,20 @@
 """A snapshot of an embedded index: arrays of its rows on the disk, which searches read through memory maps.
 
 A folder `snapshot-N` holds `codes.npy`, `ids.npy` and `rows.npy` (as `Segment` has them), `structure-*.npy` where exact
-search has a structure, `ivf.faiss` for approximate search, and `manifest.json` with the SHA-256 sums of the others.
+search has a structure, `ivf.faiss` for approximate search, and `manifest.json` with the SHA-256 sums of the others and
+of itself.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
 from math_hash.hamming import choice
 from math_hash.retrieval.engines.embedded import ivf
@@ -41,6 +45,11 @@ class Snapshot:
         return index / f"snapshot-{generation}"
 
     @classmethod
+    def none(cls, words: int) -> "Snapshot":
+        """That of an index without one: no rows, of codes of this many words."""
+        return cls(Segment.empty(words, np.int64))
+
+    @classmethod
     def read(cls, folder: Path, ivf_options: IvfOptions | None, wanted: str | None) -> "Snapshot":
         """Open what `write` wrote; the arrays are memory-mapped.
 
@@ -52,6 +61,9 @@ class Snapshot:
             InputError, OSError, ValueError, KeyError: it is missing or damaged.
         """
         manifest = read_json(folder / "manifest.json")
+        own = _sum_of(manifest)
+        if manifest.get("own_sha256", own) != own:  # version 0.1 wrote none
+            raise InputError(f"{folder / 'manifest.json'}: has changed since it was written")
         require_sums(folder, manifest["sha256"])
         codes, ids, rows = (_map(folder, name) for name in _ARRAYS)
         approximate = None
@@ -77,7 +89,7 @@ class Snapshot:
         structure = choice.build(self.segment.codes, k_bits, wanted)
         arrays = {name: getattr(self.segment, name) for name in _ARRAYS}
         stored = structure.arrays if structure else {}
-        with atomic_folder(folder) as building:
+        with atomic_folder(folder, ["manifest.json"]) as building:
             for name, array in {**arrays, **{f"structure-{name}": array for name, array in stored.items()}}.items():
                 with open(building / f"{name}.npy", "wb") as file:
                     np.save(file, array, allow_pickle=False)
@@ -89,7 +101,14 @@ class Snapshot:
             if ivf_options:
                 manifest["ivf"] = ivf.build(building / "ivf.faiss", self.segment.codes, k_bits, ivf_options)
             manifest["sha256"] = sums_of(building)
+            manifest["own_sha256"] = _sum_of(manifest)
             write_text(building / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _sum_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the rest of a manifest."""
+    rest = {name: value for name, value in manifest.items() if name != "own_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _map(folder: Path, name: str) -> np.ndarray:

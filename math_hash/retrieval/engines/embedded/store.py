@@ -5,7 +5,6 @@ Changes are durable when their transaction ends. Each row carries a checksum, wh
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
+from math_hash.files import identity_of
+from math_hash.retrieval.engines.embedded.checksum import checksum, is_intact
+from math_hash.retrieval.engines.embedded.folder import DATABASE, require_no_snapshot
 from math_hash.retrieval.filters import Clause
 from math_hash.retrieval.ids import KINDS, Id, IdKind
 
-DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
 _REMEMBERED = 100_000  # different values whose passing a filter is remembered
@@ -51,21 +52,24 @@ class Store:
             InputError: it is of another format, or is empty and `k_bits` is None.
             sqlite3.Error, OSError, KeyError, ValueError: it is damaged, or cannot be written.
         """
-        self.uri = uri
+        self.uri, self._path = uri, folder / DATABASE
         folder.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(folder / DATABASE, timeout=60, check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(self._path, timeout=60, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
-        self._begin(folder, k_bits, model)
+        begun = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone()
+        if not begun or not self._facts()["ids"]:
+            require_no_snapshot(folder, uri)
+        if not begun:
+            self._begin(folder, k_bits, model)
         facts = self._facts()
         if int(facts["format"]) != FORMAT:
             raise InputError(f"{uri}: of format {facts['format']}, this version reads {FORMAT}; index again")
         self.k_bits, self.model = int(facts["k_bits"]), facts["model"]
+        self._identity = identity_of(self._path)
 
     def _begin(self, folder: Path, k_bits: int | None, model: str) -> None:
-        """Make the tables if they are missing: in a new folder, or in one that a killed process began."""
-        if self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
-            return
+        """Make the tables: in a new folder, or in one that a killed process began."""
         if k_bits is None:
             raise InputError(f"{folder}: its index was never begun; delete the folder and index again")
         facts = {"format": FORMAT, "k_bits": k_bits, "model": model, "generation": 0, "ids": ""}
@@ -102,7 +106,9 @@ class Store:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Report errors of the database and the disk as `InputError`."""
+        """Report errors of the database and the disk as `InputError`, also that the database was deleted."""
+        if identity_of(self._path) != self._identity:
+            raise InputError(f"{self.uri}: was deleted or replaced since it was opened; open it again")
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -119,20 +125,19 @@ class Store:
             InputError: an id is there already.
         """
         self._set("ids", type(ids[0]).__name__)
-        width, content = codes.shape[1], np.ascontiguousarray(codes).tobytes()
+        width, content, row_id = codes.shape[1], np.ascontiguousarray(codes).tobytes(), ids[0]
 
         def rows() -> Iterator[tuple[Id, bytes, str | None, int]]:
+            nonlocal row_id
             for place, row_id in enumerate(ids):
                 code = content[place * width : (place + 1) * width]
                 text = metadata[place]
-                yield row_id, code, text, _checksum(row_id, code, text)
+                yield row_id, code, text, checksum(row_id, code, text)
 
         try:
             self._database.executemany("INSERT INTO rows (id, code, metadata, sum) VALUES (?, ?, ?, ?)", rows())
         except sqlite3.IntegrityError as error:
-            query = "SELECT id FROM rows WHERE id = ?"
-            present = next(row_id for row_id in ids if self._database.execute(query, (row_id,)).fetchone())
-            raise InputError(f"{self.uri}: id {present!r} is there already; delete it first") from error
+            raise InputError(f"{self.uri}: id {row_id!r} is there already; delete it first") from error
 
     def set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
         """Replace the metadata of rows by JSON objects.
@@ -144,7 +149,7 @@ class Store:
             row = self.row(row_id)
             if row is None:
                 raise InputError(f"{self.uri}: has no row of id {row_id!r}; add it first")
-            values = text, _checksum(row_id, row[0], text), row_id
+            values = text, checksum(row_id, row[0], text), row_id
             self._database.execute("UPDATE rows SET metadata = ?, sum = ? WHERE id = ?", values)
 
     def delete(self, ids: list[Id]) -> int:
@@ -163,7 +168,16 @@ class Store:
         self._database.execute("DELETE FROM dead")
         self._set("generation", str(generation))
 
+    def set_unfinished(self, source: str) -> None:
+        """Record what is being put in, until that is finished: "" for nothing."""
+        self._database.execute("INSERT OR REPLACE INTO facts VALUES ('unfinished', ?)", (source,))
+
     # ---- reading ----
+
+    @property
+    def unfinished(self) -> str:
+        """What `set_unfinished` recorded last."""
+        return self._facts().get("unfinished", "")
 
     def version(self) -> tuple[int, int]:
         """A value that differs after any change to the database, by this process or another one."""
@@ -192,29 +206,21 @@ class Store:
         self._require_intact(*row)
         return row[1], row[2] or "{}"
 
-    def rows_after(self, last_row: int) -> Iterator[tuple[list[Id], bytes, np.ndarray]]:
+    def rows_after(self, last_row: int, damaged: list[Any]) -> Iterator[tuple[list[Id], bytes, np.ndarray]]:
         """The rows with numbers above `last_row`, in order, in chunks: ids, codes end to end, row numbers int64.
 
-        Raises:
-            InputError: a row is damaged.
+        Damaged rows are left out; their ids are added to `damaged`.
         """
         query = "SELECT id, code, metadata, sum, row FROM rows WHERE row > ? ORDER BY row"
         cursor = self._database.execute(query, (last_row,))
         while chunk := cursor.fetchmany(_CHUNK):
-            for row_id, code, text, checksum, _ in chunk:
-                self._require_intact(row_id, code, text, checksum)
-            yield (
-                [row[0] for row in chunk],
-                b"".join(row[1] for row in chunk),
-                np.fromiter((row[4] for row in chunk), np.int64),
-            )
+            damaged += [row[0] for row in chunk if not is_intact(*row[:4])]
+            if rows := [row for row in chunk if is_intact(*row[:4])] if damaged else chunk:
+                ids, codes, _, _, numbers = zip(*rows, strict=True)
+                yield list(ids), b"".join(codes), np.array(numbers, np.int64)
 
     def rows_that_pass(self, where: Sequence[Clause]) -> np.ndarray:
-        """Numbers of the rows that pass all clauses of a filter, int64, rising.
-
-        Raises:
-            InputError: a row is damaged.
-        """
+        """Numbers of the rows that pass all clauses of a filter, int64, rising; none that is damaged."""
         names = sorted({clause.name for clause in where})
 
         @lru_cache(_REMEMBERED)
@@ -222,7 +228,11 @@ class Store:
             metadata = dict(zip(names, json.loads(values), strict=False))
             return all(clause.passes(metadata) for clause in where)
 
-        return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
+        try:
+            return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
+        except sqlite3.OperationalError:  # the metadata of a damaged row is no JSON
+            all_rows = self._metadata()
+            return np.fromiter((row for row, object in all_rows if all(c.passes(object) for c in where)), np.int64)
 
     def _values(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Row numbers, rising, and the values of these fields as a JSON array, null for those that a row lacks."""
@@ -234,14 +244,7 @@ class Store:
         paths = [f"$.{key}" for key in (*keys, keys[0])]  # of two paths and more, SQLite makes an array
         values = f"json_extract(COALESCE(metadata, '{{}}'){', ?' * len(paths)})"
         query = f"SELECT {values}, row, id, code, metadata, sum FROM rows ORDER BY row"
-        try:
-            for text, row, *content in self._database.execute(query, paths):
-                self._require_intact(*content)
-                yield row, text
-        except sqlite3.OperationalError:
-            for _ in self.rows_after(0):  # names the row that is damaged
-                pass
-            raise
+        yield from ((row, text) for text, row, *rest in self._database.execute(query, paths) if is_intact(*rest))
 
     def has_field(self, name: str) -> bool:
         """Whether the metadata of a row has a field of this name."""
@@ -268,12 +271,20 @@ class Store:
         """Row numbers, rising, and metadata. Parsed here, as SQLite's JSON cuts strings at a null character."""
         query = f"SELECT row, id, code, metadata, sum FROM rows {condition} ORDER BY row"
         for row, *content in self._database.execute(query, values):
-            self._require_intact(*content)
-            yield row, json.loads(content[2] or "{}")
+            if is_intact(*content):
+                yield row, json.loads(content[2] or "{}")
 
     def dead_rows(self) -> np.ndarray:
         """Numbers of the dead rows, int64, rising."""
         return self._numbers("SELECT row FROM dead ORDER BY row")
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with its file; "" for nothing."""
+        try:
+            found = "; ".join(str(row[0]) for row in self._database.execute("PRAGMA integrity_check(3)"))
+        except sqlite3.Error as error:
+            found = str(error)
+        return "" if found == "ok" else " ".join(found.split())
 
     def checkpoint(self) -> None:
         """Move the content of SQLite's log into the database file."""
@@ -292,10 +303,9 @@ class Store:
     def _set(self, name: str, value: str) -> None:
         self._database.execute("UPDATE facts SET value = ? WHERE name = ? AND value <> ?", (value, name, value))
 
-    def _require_intact(self, row_id: Id, code: bytes, text: str | None, checksum: int) -> None:
-        if _checksum(row_id, code, text) != checksum:
-            raise InputError(f"{self.uri}: the row of id {row_id!r} is damaged on the disk; delete it, or index again")
-
-
-def _checksum(row_id: Id, code: bytes, text: str | None) -> int:
-    return zlib.crc32(f"{row_id}\0{text or ''}".encode(), zlib.crc32(code))
+    def _require_intact(self, row_id: Id, *content: Any) -> None:
+        if not is_intact(row_id, *content):
+            raise InputError(
+                f"{self.uri}: the row of id {row_id!r} is damaged on the disk; delete it, or keep the others with "
+                f"`math-hash index --repair {self.uri}`"
+            )

@@ -1,0 +1,83 @@
+"""Putting codes into an index: a call that was killed or refused, and one that goes on."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from math_hash.cli import main
+from math_hash.errors import InputError
+from math_hash.files import sums_of
+from math_hash.retrieval import filling, open_index
+from math_hash.retrieval.codes_folder import CodesFolder
+from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
+
+
+def write_codes(path, rows, seed=0):
+    """A folder of codes of 16 bits, as `math-hash encode` writes it."""
+    path.mkdir()
+    codes = np.random.default_rng(seed).integers(0, 256, (rows, 2), np.uint8)
+    np.save(path / "codes.npy", codes)
+    lines = [json.dumps({"id": f"{seed}/{row}", "metadata": {"row": row, "part": row / 3}}) for row in range(rows)]
+    (path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    config = {"format": 1, "k_bits": 16, "model": "m", "count": rows, "sha256": sums_of(path)}
+    (path / "config.json").write_text(json.dumps(config))
+    return codes
+
+
+def index_command(codes, index):
+    return main(["index", str(codes), "--to", str(index)])
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """Codes, and an index that holds the first 20 of their 50."""
+    monkeypatch.setattr(filling, "_BATCH", 10)
+    codes, add, calls = write_codes(tmp_path / "codes", 50), EmbeddedIndex._add, []
+
+    def killed(*arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(add(*arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddedIndex, "_add", killed)
+        assert index_command(tmp_path / "codes", tmp_path / "index") == 130
+    return codes
+
+
+def test_a_killed_call_is_continued_and_says_so_before(interrupted, tmp_path, capsys):
+    folder, index = tmp_path / "codes", tmp_path / "index"
+    with pytest.warns(UserWarning, match=f"part of {folder}; go on with `math-hash index {folder} --to {index}`"):
+        assert len(open_index(index)) == 20
+    write_codes(tmp_path / "other", 5, seed=1)
+    with pytest.warns(UserWarning, match="only a part"):
+        assert index_command(tmp_path / "other", index) == 2
+    assert f"go on with {folder} first" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="only a part"):
+        assert index_command(folder, index) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = open_index(index)
+    ids, codes = opened.all_codes()
+    assert ids.tolist() == [f"0/{row}" for row in range(50)]
+    assert (codes == interrupted).all()
+    assert opened.rows(["0/49"])[0][1] == {"row": 49, "part": 49 / 3}
+
+
+def test_an_index_that_is_complete_refuses_the_same_codes_and_stays_complete(tmp_path, capsys):
+    write_codes(tmp_path / "codes", 30)
+    assert index_command(tmp_path / "codes", tmp_path / "index") == 0
+    assert index_command(tmp_path / "codes", tmp_path / "index") == 2
+    assert "id '0/0' is there already" in capsys.readouterr().err
+    assert open_index(tmp_path / "index").unfinished == ""
+
+
+@pytest.mark.filterwarnings("ignore:.*only a part")
+def test_going_on_does_not_pass_over_a_row_with_another_code(interrupted, tmp_path):
+    with open_index(tmp_path / "index") as index:
+        index.delete(["0/7"])
+        index.add(["0/7"], ~interrupted[7:8], [{"row": 7, "part": 7 / 3}])
+        with pytest.raises(InputError, match="'0/7' is there already, with another code"):
+            filling.fill(index, CodesFolder.open(tmp_path / "codes"))
