@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+PICTURES = {
+    ".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".heic", ".heif",
+}  # fmt: skip
 
 
 @dataclass
@@ -62,7 +64,11 @@ class Columns:
         return self.image if self.needed == "image" else self.text
 
     def checked(self, record: Record) -> Record:
-        """The same record, with a `problem` where it lacks what is needed."""
+        """The same record, with a `problem` where it lacks what is needed, or holds what cannot be written as UTF-8."""
+        try:
+            "".join((record.id, record.image, *record.texts, *(record.labels or []))).encode()
+        except UnicodeEncodeError:  # the name of a file in another encoding, or half a character in JSON
+            record.problem = record.problem or "has a name or a text that is not UTF-8; rename or write it again"
         if not record.problem and not (record.image if self.needed == "image" else record.texts):
             record.problem = "has no picture" if self.needed == "image" else "has no text"
         return record

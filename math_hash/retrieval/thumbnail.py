@@ -28,7 +28,7 @@ def thumbnail(root: Path, metadata: Mapping[str, Any], side: int) -> bytes | Non
     if not path.resolve().is_relative_to(root.resolve()):
         return None
     try:
-        image = open_image(TarMember.of(path, *member) if member else path)
+        image = open_image(TarMember.of(path, *member) if member else path, side=side)
     except (InputError, TypeError):
         return None
     image.thumbnail((side, side))
