@@ -11,7 +11,7 @@ from typing import Any
 
 from math_hash.cli.flags import add_precision
 from math_hash.errors import InputError
-from math_hash.files import write_text
+from math_hash.files import parse_json, write_text
 from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Answer, Result, Searcher
 
 _HELP = """\
@@ -92,7 +92,7 @@ def _condition(text: str) -> tuple[str, Any]:
     if not separator or not name:
         raise InputError(f"--filter {text}: expected NAME=VALUE, such as label=dog")
     try:
-        parsed = json.loads(value)
+        parsed = parse_json(value)
     except ValueError:
         return name, value
     return name, parsed if isinstance(parsed, str | int | float | bool) else value

@@ -12,6 +12,7 @@ import numpy as np
 from math_hash.data.records import Columns, Record
 from math_hash.data.rejected import first_few
 from math_hash.errors import InputError, import_extra, one_line
+from math_hash.files import map_array, require_regular
 
 _BLOCK = 4096  # rows read at once
 _FOLDERS = {"image": "img_emb", "text": "text_emb"}  # clip-retrieval's
@@ -128,10 +129,7 @@ class _NumpyPart:
 
     def __init__(self, path: Path, metadata: Path | None, columns: Columns):
         self.path, self.metadata = path, _Parquet(metadata) if metadata else None
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: not a readable array ({one_line(error)}); compute or copy it again") from error
+        array = map_array(path)
         if array.ndim != 2 or array.dtype.kind != "f" or not array.flags.c_contiguous:
             raise InputError(f"{path}: {array.dtype} {array.shape}; expected floats (n, d), one row after the other")
         self.count, self.width = array.shape
@@ -193,6 +191,7 @@ class _Parquet:
         )
         self._open = parquet.ParquetFile
         try:
+            require_regular(path)
             with self._open(path) as file:
                 self.count, schema = file.metadata.num_rows, file.schema_arrow
         except (OSError, self._arrow.ArrowException) as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from math_hash.errors import InputError
+from math_hash.files import open_regular
 
 
 def read_text(path: str | Path) -> str:
@@ -16,7 +17,8 @@ def read_text(path: str | Path) -> str:
         InputError: the file cannot be read.
     """
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -36,7 +38,7 @@ def stream_lines(path: str | Path) -> Iterator[str]:
         InputError: the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
                 yield from read_text(path).splitlines(keepends=True)
                 return

@@ -6,7 +6,6 @@ and `vectors.npy`, int8 (n, d), the encoder's pooled vectors as `as_int8` writes
 be read and why; and `config.json`, which names model, bits and counts.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.files import read_json, require_sums
+from math_hash.files import map_array, parse_json, read_json, require_sums
 from math_hash.hamming.codes import pack, unpack
 from math_hash.models.fingerprint import kept_fingerprint
 
@@ -59,7 +58,7 @@ class CodesFolder:
                 raise ValueError(f"format {config['format']}, expected {FORMAT}")
             require_sums(path, config["sha256"])
             arrays = {
-                name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                name: map_array(path / f"{name}.npy")
                 for name in ("codes", "continuous", "vectors")
                 if name == "codes" or (path / f"{name}.npy").exists()
             }
@@ -102,5 +101,5 @@ class CodesFolder:
         """Ids and metadata, in the order of the codes."""
         with open(self.path / "rows.jsonl", encoding="utf-8") as file:
             for line in file:
-                row = json.loads(line)
+                row = parse_json(line)
                 yield row["id"], row["metadata"]
