@@ -21,7 +21,7 @@ from math_hash.errors import InputError, one_line
 from math_hash.files import MOST_MANIFEST, parse_yaml, read_bytes, read_json
 from math_hash.protocols import PROTOCOLS
 
-_MOST_YAML, _LARGEST_SEED = 1 << 20, 2**32 - 1  # bytes of a file; of NumPy's legacy generator
+_MOST_YAML, _LARGEST_SEED = 1 << 16, 2**32 - 1  # bytes of a file; of NumPy's legacy generator
 PRECISIONS = ("auto", "no", "fp16", "bf16")
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
 # options of MATH's heads, and of methods that share them, that have flags, as in the MATH release
