@@ -20,7 +20,7 @@ from math_hash.evaluation import average_precision, precision_at, ranking_metric
         ({"query_codes": np.ones((0, 8)), "query_labels": np.ones((0, 2))}, "query_codes: has no rows"),
         (
             {"query_codes": np.array([[-1, 0, 1, 1, 1, 1, 1, 1]] * 2)},
-            "query_codes: holds values other than -1/.1 or 0/1",
+            "holds values other than -1/.1 or 0/1",
         ),
         ({"query_codes": np.ones((2, 32768), np.int8)}, "codes of 32,768 bits; at most 32,767 are compared"),
         ({"query_codes": np.ones((2, 4096), np.uint8)}, "codes of 32,768 bits; at most 32,767 are compared"),
