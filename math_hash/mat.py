@@ -12,8 +12,6 @@ compared with the file's own size before it is read.
 import io
 import math
 import os
-import struct
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ import scipy.io
 
 from math_hash.errors import InputError, one_line
 from math_hash.files import atomic_writer, open_regular
+from math_hash.mat_v5 import require_v5, write_texts
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _V5_LIMIT = 2**31  # bytes of one array; the format's own limit is twice that
@@ -41,11 +40,6 @@ def read_strings(path: str | Path, key: str) -> list[str]:
         InputError: the file is missing or damaged, has no such key, or the key does not hold strings.
     """
     value = _read_one(path, key, strings=True)
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "U":
-            value = _rows_of_characters(value)
-        elif value.dtype == object:
-            value = [_cell_text(cell) for cell in value.reshape(-1)]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{path}: key '{key}' does not hold strings; expected a char or a cell array")
     return [text.strip() for text in value]
@@ -110,40 +104,7 @@ def _write_v5(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> N
     file.write(buffer.getbuffer())
     for name, value in arrays.items():
         if isinstance(value, list):
-            _write_v5_texts(file, name, value)
-
-
-def _write_v5_texts(file: BinaryIO, name: str, texts: list[str]) -> None:
-    """Append a char array, in UTF-8 and in MATLAB's order: all first characters, all second ones, and so on.
-
-    Source: "MAT-File Level 5 File Format", The MathWorks, table 1-1 (data types) and section "Numeric Array and
-    Character Array Data Element Formats".
-    """
-    n, width = len(texts), _width(texts)
-    size = sum(len(text.encode()) + width - len(text) for text in texts)
-    flags = struct.pack("<IIII", 6, 8, 4, 0)  # miUINT32, 8 bytes: class mxCHAR
-    shape = struct.pack("<IIii", 5, 8, n, width)  # miINT32
-    label = struct.pack("<II", 1, len(name)) + _padded(name.encode())  # miINT8
-    body = flags + shape + label + struct.pack("<II", 16, size)  # miUTF8
-    packer = zlib.compressobj(3)
-    start = file.tell()
-    file.write(struct.pack("<II", 15, 0))  # miCOMPRESSED; its size is known at the end
-    file.write(packer.compress(struct.pack("<II", 14, len(body) + size + -size % 8) + body))  # miMATRIX
-    step = max(_BLOCK // max(n, 1), 1)
-    for column in range(0, width, step):
-        wide = min(step, width - column)
-        block = np.array([text[column : column + wide].ljust(wide) for text in texts], f"<U{wide}")
-        characters = np.ascontiguousarray(block.view("<U1").reshape(n, wide).T)
-        file.write(packer.compress(characters.tobytes().decode("utf-32-le").encode()))
-    file.write(packer.compress(bytes(-size % 8)) + packer.flush())
-    end = file.tell()
-    file.seek(start + 4)
-    file.write(struct.pack("<I", end - start - 8))
-    file.seek(end)
-
-
-def _padded(content: bytes) -> bytes:
-    return content + bytes(-len(content) % 8)
+            write_texts(file, name, value, _width(value), _BLOCK)
 
 
 def _write_v73(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
@@ -202,10 +163,14 @@ def _read(path: str | Path, keys: Collection[str], strings: bool) -> tuple[dict[
             rows = shape[0] if kind == "char" else math.prod(shape)
             taken = math.prod(shape) * _ITEM_SIZES.get(kind, 8) + (rows * _STRING if strings else 0)
             _require_room(f"key '{key}', {kind} of shape {shape},", taken, limit)
+        if 0 not in head[:4]:  # not of v4
+            file.seek(0)
+            require_v5(file, keys, limit)
         apart = any(kind == "char" for _, kind in present.values())  # padded: split here, a block at a time
         file.seek(0)
         values = scipy.io.loadmat(file, variable_names=list(present), chars_as_strings=not apart)
-        return {key: values[key] if strings else _as_array(values[key]) for key in present}, sorted(variables)
+        convert = _strings if strings else _as_array
+        return {key: convert(values[key]) for key in present}, sorted(variables)
 
 
 def _require_room(name: str, taken: int, limit: int) -> None:
@@ -232,6 +197,15 @@ def _reading(path: Path) -> Iterator[None]:
 def _as_array(value: Any) -> np.ndarray:
     """Numbers as a dense array; SciPy gives sparse matrices as they are."""
     return value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+
+
+def _strings(value: Any) -> Any:
+    """The strings of a char or a cell array; another value is given back."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return _rows_of_characters(value)
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_cell_text(cell) for cell in value.reshape(-1)]
+    return value
 
 
 def _rows_of_characters(characters: np.ndarray) -> list[str]:

@@ -68,7 +68,11 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     heading = next(stream_lines(path), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
     rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="")
-    _require_column(path, columns, rows.fieldnames or [])
+    try:
+        names = rows.fieldnames or []
+    except csv.Error as error:
+        raise InputError(f"{path}: its heading is not a line of a table ({error})") from error
+    _require_column(path, columns, names)
     while True:
         where = f"{path}, line {rows.line_num + 1}"
         try:
@@ -169,7 +173,7 @@ def _class_names(feature: Any) -> Callable[[str], str] | None:
 
 def _require_column(path: Path, columns: Columns, present: Sequence[str]) -> None:
     if columns.needed_column not in present:
-        listing = ", ".join(name for name in present if name) or "nothing"
+        listing = ", ".join(" ".join(name.split()) for name in present if name) or "nothing"
         raise InputError(
             f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with --{columns.needed}-column"
         )

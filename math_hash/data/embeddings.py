@@ -79,10 +79,13 @@ def open_embeddings(source: Path, modality: str, columns: Columns, width: int | 
 
     def records() -> Iterator[Record]:
         for part in parts:
-            for row, (vector, values) in enumerate(part.rows()):
-                record = part.columns.record(f"{part.path}, row {row}", values)
-                record.vector, record.problem = vector, _problem(vector, width)
-                yield record
+            try:
+                for row, (vector, values) in enumerate(part.rows()):
+                    record = part.columns.record(f"{part.path}, row {row}", values)
+                    record.vector, record.problem = vector, _problem(vector, width)
+                    yield record
+            except UnicodeDecodeError as error:
+                raise InputError(f"{part.path}: its metadata holds text that is not UTF-8; write it again") from error
 
     return Embeddings(sum(part.count for part in parts), width or 0, records)
 
@@ -130,7 +133,7 @@ class _NumpyPart:
     def __init__(self, path: Path, metadata: Path | None, columns: Columns):
         self.path, self.metadata = path, _Parquet(metadata) if metadata else None
         array = map_array(path)
-        if array.ndim != 2 or array.dtype.kind != "f" or not array.flags.c_contiguous:
+        if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind != "f" or not array.flags.c_contiguous:
             raise InputError(f"{path}: {array.dtype} {array.shape}; expected floats (n, d), one row after the other")
         self.count, self.width = array.shape
         self.dtype, self.offset = array.dtype, array.offset
@@ -194,7 +197,7 @@ class _Parquet:
             require_regular(path)
             with self._open(path) as file:
                 self.count, schema = file.metadata.num_rows, file.schema_arrow
-        except (OSError, self._arrow.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             raise self._damaged(error) from error
         is_a = self._arrow.types
         self.names = schema.names
@@ -216,7 +219,7 @@ class _Parquet:
         try:
             with self._open(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
                 yield from file.iter_batches(rows, columns=columns)
-        except (OSError, self._arrow.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:

@@ -158,12 +158,12 @@ def test_a_damaged_record_of_a_run_is_one_line(capsys, tiny_flags, tmp_path):
     (run / "results.json").write_text('{"selected_on": ')
     again = [*tiny_flags, "--pretrained", str(run), "--save-dir", str(tmp_path / "again")]
     refused(capsys, again, r"results\.json: not readable as JSON")
+    (run / "train.log").unlink()
+    (run / "train.log").mkdir()  # cannot be written, as on a disk that has become read-only
+    refused(capsys, ["--resume", str(run)], r"train\.log: Is a directory")
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 3, "sco\n')
     refused(capsys, ["--resume", str(run)], r"metrics\.jsonl, line 3: not a record of an epoch")
-    (run / "train.log").unlink()
-    (run / "train.log").mkdir()  # what a disk that has become read-only does
-    refused(capsys, ["--resume", str(run)], r"train\.log: Is a directory")
 
 
 @pytest.mark.slow
