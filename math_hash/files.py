@@ -216,7 +216,7 @@ def parse_yaml(text: str | bytes) -> Any:
         raise ValueError(one_line(error)) from error
 
 
-def map_array(path: str | Path) -> np.ndarray:
+def map_array(path: str | Path) -> np.memmap:
     """Open an array of a `.npy` file, memory-mapped for reading; objects, which are code, are refused.
 
     Raises:
@@ -225,8 +225,8 @@ def map_array(path: str | Path) -> np.ndarray:
     try:
         require_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("an archive of several arrays")
+        if not isinstance(array, np.memmap):
+            raise ValueError("an archive of several arrays, or an empty one")
     except InputError:
         raise
     except Exception as error:  # NumPy raises many kinds on damaged headers

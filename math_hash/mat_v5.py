@@ -36,11 +36,11 @@ def require_v5(file: BinaryIO, keys: Collection[str], limit: int) -> None:
         limit: the largest number of bytes that a variable may take when it is decompressed.
 
     Raises:
-        ValueError: types or sizes contradict each other, or an array is a struct or an object.
+        ValueError, struct.error: types or sizes contradict each other, or an array is a struct or an object.
     """
-    order = "little" if file.read(128)[126:128] == b"IM" else "big"
+    order = "<" if file.read(128)[126:128] == b"IM" else ">"
     while len(tag := file.read(8)) == 8:
-        kind, size = (int.from_bytes(part, order) for part in (tag[:4], tag[4:]))
+        kind, size = struct.unpack(f"{order}II", tag)
         content = file.read(size)
         if len(content) < size:
             raise ValueError("it is cut off")
@@ -49,21 +49,23 @@ def require_v5(file: BinaryIO, keys: Collection[str], limit: int) -> None:
             if _name(memoryview(head)[8:], order) not in keys:
                 continue
             unpacking = zlib.decompressobj()
-            content = unpacking.decompress(content, limit + _HEAD)
+            whole = unpacking.decompress(content, limit + _HEAD)
             if unpacking.unconsumed_tail:
                 raise ValueError(f"a variable of more than {limit:,} bytes")
-            kind, content, _ = _element(memoryview(content), 0, order)
-        if kind == _MATRIX and _name(memoryview(content), order) in keys:
-            _require_array(memoryview(content), order, 0)
+            kind, data, _ = _element(memoryview(whole), 0, order)
+        else:
+            data = memoryview(content)
+        if kind == _MATRIX and _name(data, order) in keys:
+            _require_array(data, order, 0)
 
 
 def _element(data: memoryview, at: int, order: str) -> _Element:
     """The data element at a place; one of up to four bytes has its size in the upper half of its type."""
-    first = int.from_bytes(data[at : at + 4], order)
+    first, second = struct.unpack_from(f"{order}II", data, at)
     if is_small := bool(size := first >> 16):
         kind, start, end = first & 0xFFFF, at + 4, at + 8
     else:
-        kind, size, start = first, int.from_bytes(data[at + 4 : at + 8], order), at + 8
+        kind, size, start = first, second, at + 8
         end = start + size + (-size % 8)
     if start + size > len(data) or (is_small and size > 4):
         raise ValueError("an element is larger than what holds it")
@@ -93,8 +95,8 @@ def _require_array(data: memoryview, order: str, depth: int) -> None:
     if not len(data) and depth:  # an empty cell
         return
     flags, stated, name = _header(data, order)
-    bits = int.from_bytes(flags.data[:4], order)
-    shape = np.frombuffer(stated.data, np.dtype(np.int32).newbyteorder("<" if order == "little" else ">")).tolist()
+    [bits] = struct.unpack_from(f"{order}I", flags.data)
+    shape = np.frombuffer(stated.data, np.dtype(f"{order}i4")).tolist()
     if len(shape) < 2 or min(shape) < 0 or depth > _DEEPEST:
         raise ValueError(f"an array of shape {shape}")
     kind, count, at = bits & 0xFF, math.prod(shape), name.end
@@ -129,7 +131,7 @@ def _count(numbers: _Element) -> int:
 
 def _require_sparse(data: memoryview, at: int, order: str, shape: list[int], is_complex: bool) -> None:
     """A sparse matrix: row of each number, first number of each column, and the numbers."""
-    integers = np.dtype(np.int32).newbyteorder("<" if order == "little" else ">")
+    integers = np.dtype(f"{order}i4")
     rows, firsts = _element(data, at, order), _element(data, _element(data, at, order).end, order)
     if {rows.kind, firsts.kind} - {_INT32, _UINT32} or len(rows.data) % 4 or len(firsts.data) != 4 * (shape[1] + 1):
         raise ValueError("a sparse matrix without rows or columns")
