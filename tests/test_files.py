@@ -10,6 +10,8 @@ import scipy.io
 from math_hash import InputError, mat
 from math_hash.config import read_yaml
 from math_hash.data import read_dataset
+from math_hash.data.collection import read_collection
+from math_hash.data.records import Columns
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import exit_code
 from math_hash.files import atomic_writer, map_array, parse_json, read_bytes, read_json
@@ -31,6 +33,9 @@ def test_json_that_is_too_deep_too_large_or_no_object_is_one_line(tmp_path):
         read_json(path, most=100)
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json('{"a":' * 100_000)
+    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}\n{"image": ' + "[" * 100_000 + "\n")
+    good, deep = read_collection(tmp_path / "a.jsonl", Columns())[1]
+    assert (good.problem, deep.problem) == ("", "not JSON (nested too deeply)")
 
 
 @pytest.mark.parametrize(

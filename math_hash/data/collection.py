@@ -4,7 +4,6 @@ Each reader yields records in a fixed order; one that cannot be used says why in
 """
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from math_hash.data.remote import is_remote, remote_tars
 from math_hash.data.tars import numbered_tars, read_remote_tars, read_tars
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
+from math_hash.files import parse_json
 
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 
@@ -92,7 +92,7 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
             continue
         where = f"{path}, line {number}"
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError as error:
             yield Record(where, problem=f"not JSON ({error})")
             continue
