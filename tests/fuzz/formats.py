@@ -118,7 +118,8 @@ def _yaml() -> dict[str, bytes]:
 
 
 def _tables() -> dict[str, bytes]:
-    rows = [{"n": n, "id": f"{n}", "image": f"{n}.jpg", "text": text, "labels": "dog,cat"} for n, text in enumerate(_TEXTS)]
+    row = {"labels": "dog,cat", "n": 1}
+    rows = [{"id": f"{n}", "image": f"{n}.jpg", "text": text, **row} for n, text in enumerate(_TEXTS)]
     csv = ["id,image,text,labels", *(f'{row["id"]},{row["image"]},"{row["text"]}","dog,cat"' for row in rows)]
     return {
         "a.jsonl": "\n".join(json.dumps(row) for row in rows).encode(),
