@@ -17,10 +17,11 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from math_hash.errors import InputError
-from math_hash.files import read_json
+from math_hash.errors import InputError, one_line
+from math_hash.files import MOST_MANIFEST, parse_yaml, read_bytes, read_json
 from math_hash.protocols import PROTOCOLS
 
+_MOST_YAML, _LARGEST_SEED = 1 << 16, 2**32 - 1  # bytes of a file; of NumPy's legacy generator
 PRECISIONS = ("auto", "no", "fp16", "bf16")
 DEFAULT_CLIP_PATH = "./cache/ViT-B-32.pt"
 # options of MATH's heads, and of methods that share them, that have flags, as in the MATH release
@@ -36,10 +37,11 @@ def option(
     choices: tuple[str, ...] | None = None,
     *,
     minimum: float | None = None,
+    maximum: float = 10**12,
     words: dict[str, int] | None = None,
 ) -> Any:
-    """A field of `Config`: help line, allowed values or minimum, and words for values."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "words": words or {}}
+    """A field of `Config`: help line, allowed values or range, and words for values."""
+    metadata = {"help": help, "choices": choices, "range": (minimum, maximum), "words": words or {}}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -62,12 +64,12 @@ class Config:
         "ours", "defaults tuned on held-out rows, or the settings of the method's authors", ("ours", "authors")
     )
     joint_update: bool = option(False, "update all streams in one step, even if the method updates them in turn")
-    k_bits: int = option(16, "length of the codes, in bits", minimum=1)
+    k_bits: int = option(16, "length of the codes, in bits", minimum=1, maximum=32_767)
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")
     bits: int = option(0, "evaluate only a trained model's m most significant bits (0: all)", minimum=0)
     resume: str = option("", "a run folder: continue it after its last finished epoch")
     device: str = option("auto", "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
-    seed: int = option(1, "seed of all randomness in training", minimum=0)
+    seed: int = option(1, "seed of all randomness in training", minimum=0, maximum=_LARGEST_SEED)
 
     # the data
     dataset_root: str = option("./dataset", "folder that holds the dataset folders")
@@ -80,11 +82,11 @@ class Config:
     query_num: int = option(2000, "rows used as queries", minimum=1)
     train_num: int = option(10000, "rows used for training (validation rows included)", minimum=1)
     val_num: int = option(500, "training rows held out for choosing the epoch, with --select-on val", minimum=0)
-    split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
+    split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0, maximum=_LARGEST_SEED)
     unseen_labels: int = option(0, "labels, drawn with --split-seed, never trained on and evaluated alone", minimum=0)
     draw_captions: bool = option(False, "in each epoch, train on one of an image's captions, drawn at random")
     max_words: int = option(32, "maximum tokens per text, start and end markers included", minimum=2)
-    resolution: int = option(224, "side of the square that the encoder sees, in pixels", minimum=1)
+    resolution: int = option(224, "side of the square that the encoder sees, in pixels", minimum=16)
     num_workers: int = option(4, "processes that read and decode pictures", minimum=0)
     on_bad_image: str = option(
         "error", "a picture that cannot be read ends the run, or is counted, listed and left out", ("error", "skip")
@@ -178,9 +180,10 @@ class Config:
         for one in value if isinstance(value, list) else [value]:
             if choices and one not in choices:
                 raise InputError(f"`{item.name}`: {one!r} is unknown; choose from {', '.join(choices)}")
-        minimum = item.metadata["minimum"]
-        if minimum is not None and value < minimum:
-            raise InputError(f"`{item.name}`: {value} is below {minimum}")
+        minimum, maximum = item.metadata["range"]
+        if minimum is not None and not minimum <= value <= maximum:
+            wrong = f"below {minimum}" if value < minimum else f"not a number up to {maximum:,}"
+            raise InputError(f"`{item.name}`: {value} is {wrong}")
 
     @property
     def held_out(self) -> int:
@@ -222,7 +225,9 @@ def _protocol_numbers(chosen: Mapping[str, Any]) -> dict[str, int]:
     if protocol := PROTOCOLS.get(dataset):
         return {"query_num": protocol.queries, "train_num": protocol.train}
     manifest = Path(chosen.get("dataset_root", Config.dataset_root)) / dataset / "manifest.json"
-    split = read_json(manifest).get("split", {}) if manifest.is_file() else {}
+    split = read_json(manifest, MOST_MANIFEST).get("split", {}) if manifest.exists() else {}
+    if not isinstance(split, dict):
+        raise InputError(f"{manifest}: split: {split!r}; expected an object with query_num and train_num")
     return {name: split[name] for name in ("query_num", "train_num", "val_num") if name in split}
 
 
@@ -251,10 +256,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, is not a mapping, or holds an unknown key.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")
-        raise InputError(f"`config` {path}: cannot be read: {reason}") from error
+        content = parse_yaml(read_bytes(path, _MOST_YAML))
+    except (OSError, ValueError) as error:
+        raise InputError(f"`config` {path}: cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"`config` {path}: expected lines of the form 'name: value'")
     content.pop("environment", None)  # what a run's config.yaml adds
@@ -286,8 +290,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not separator or not name.isidentifier():
         raise InputError(f"`method_options` {text}: expected NAME=VALUE, such as margin=0.2")
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, parse_yaml(value)
+    except ValueError as error:
         raise InputError(
             f"`method_options` {text}: {value!r} cannot be read; write a number, true, a word or [a, b]"
         ) from error

@@ -59,11 +59,18 @@ def one_line(error: object) -> str:
 
 
 def exit_code(task: Callable[[], None]) -> int:
-    """Run a command's task. Returns 0, 2 after an `InputError`, printed as one line, or 130 after an interruption."""
+    """Run a command's task. Returns its exit code.
+
+    It is 0, or 2 after an `InputError`, or a file or folder that cannot be read or written, which is printed as one
+    line, or 130 after an interruption.
+    """
     try:
         task()
     except InputError as error:
         print(f"error: {with_flags(' '.join(str(error).split()))}", file=sys.stderr)
+        return 2
+    except OSError as error:  # such as a run's folder on a disk that has become read-only
+        print(f"error: {error.filename or 'a file'}: {error.strerror or one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

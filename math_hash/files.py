@@ -1,4 +1,4 @@
-"""Writing files atomically: a crash, a kill or a full disk never leaves half a file."""
+"""Files: written atomically, so that a crash or a full disk never leaves half of one, and read within bounds."""
 
 import ctypes
 import glob
@@ -6,12 +6,19 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from math_hash.errors import InputError
+import numpy as np
+import yaml
+
+from math_hash.errors import InputError, one_line
+
+_MOST_JSON = 1 << 26  # bytes of a JSON file, unless the caller allows more
+MOST_MANIFEST = 1 << 30  # bytes of a dataset's manifest, which holds all captions where rows have several
 
 
 @contextmanager
@@ -144,19 +151,118 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading, but not a pipe, a device or a folder, which may never end or never answer.
 
     Raises:
-        InputError: it cannot be read, or holds something else.
+        InputError: it is no regular file.
+        OSError: it is missing or not accessible.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # which opens a pipe without a writer
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{path}: is a folder, a pipe or a device; expected a file")
+    return open(descriptor, "rb")
+
+
+def require_regular(path: str | Path) -> None:
+    """Raises what `open_regular` raises, before a library opens the file by its name."""
+    open_regular(path).close()
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """Read a whole file.
+
+    Args:
+        most: the largest number of bytes that is read.
+
+    Raises:
+        InputError: it is no regular file, or a larger one.
+        OSError: it is missing or not accessible.
+    """
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise InputError(f"{path}: has {size:,} bytes; expected at most {most:,}")
+        return file.read()
+
+
+def read_json(path: str | Path, most: int = _MOST_JSON) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        most: the largest number of bytes that is read.
+
+    Raises:
+        InputError: it cannot be read, is larger, or holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = parse_json(read_bytes(path, most))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); delete it or create it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; delete it or create it again")
     return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text from outside.
+
+    Raises:
+        ValueError: it is not JSON, or nested so deeply that it cannot be read.
+
+    >>> parse_json('{"a": [1, 2]}')
+    {'a': [1, 2]}
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Data without aliases, of which a few lines can stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); write the value again")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The value of a YAML text from outside: plain data, without aliases.
+
+    Raises:
+        ValueError: it is not YAML, has an alias, or is nested so deeply that it cannot be read.
+
+    >>> parse_yaml("widths: [64, 128]")
+    {'widths': [64, 128]}
+    """
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(error)) from error
+
+
+def map_array(path: str | Path) -> np.memmap:
+    """Open an array of a `.npy` file, memory-mapped for reading; objects, which are code, are refused.
+
+    Raises:
+        InputError: it is missing, no regular file, or damaged.
+    """
+    try:
+        require_regular(path)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            raise ValueError("an archive of several arrays, or an empty one")
+    except InputError:
+        raise
+    except Exception as error:  # NumPy raises many kinds on damaged headers
+        raise InputError(f"{path}: not a readable array ({one_line(error)}); compute or copy it again") from error
+    return array
 
 
 def sha256(path: str | Path) -> str:

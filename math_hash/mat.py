@@ -4,11 +4,14 @@ Strings come as char arrays padded with blanks, or as cell arrays of strings, as
 by SciPy) or in v7.3 files, which are HDF5 (read by h5py). This module writes v5 files with padded char arrays, which
 is what the releases' own tools do, and v7.3 files where an array is too large for v5. Padded arrays are large where one
 text is long, so they are written and read in blocks.
+
+A file says how large its arrays are, and compression lets a small file say much: what an array takes in memory is
+compared with the file's own size before it is read.
 """
 
 import io
-import struct
-import zlib
+import math
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +21,16 @@ import h5py
 import numpy as np
 import scipy.io
 
-from math_hash.errors import InputError
-from math_hash.files import atomic_writer
+from math_hash.errors import InputError, one_line
+from math_hash.files import atomic_writer, open_regular
+from math_hash.mat_v5 import require_v5, write_texts
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _V5_LIMIT = 2**31  # bytes of one array; the format's own limit is twice that
 _BLOCK = 1 << 22  # characters handled at a time
+_FLOOR, _RATIO = 1 << 29, 100  # an array may take this many bytes, or so many times the size of its file
+_STRING = 64  # bytes that a short string takes
+_ITEM_SIZES = {"int8": 1, "uint8": 1, "logical": 1, "char": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4}
 
 
 def read_strings(path: str | Path, key: str) -> list[str]:
@@ -33,11 +40,6 @@ def read_strings(path: str | Path, key: str) -> list[str]:
         InputError: the file is missing or damaged, has no such key, or the key does not hold strings.
     """
     value = _read_one(path, key, strings=True)
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "U":
-            value = _rows_of_characters(value)
-        elif value.dtype == object:
-            value = [_cell_text(cell) for cell in value.reshape(-1)]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{path}: key '{key}' does not hold strings; expected a char or a cell array")
     return [text.strip() for text in value]
@@ -49,7 +51,7 @@ def read_labels(path: str | Path, key: str) -> np.ndarray:
     Raises:
         InputError: the file is missing or damaged, has no such key, or holds something other than 0 and 1.
     """
-    value = _as_array(_read_one(path, key, strings=False))
+    value = _read_one(path, key, strings=False)
     if value.ndim != 2 or value.dtype.kind not in "buif":
         raise InputError(f"{path}: key '{key}' has shape {value.shape}; expected a matrix of 0/1, one row per instance")
     wrong = np.argwhere((value != 0) & (value != 1))
@@ -70,8 +72,7 @@ def read_arrays(path: str | Path, keys: Collection[str]) -> dict[str, np.ndarray
     Raises:
         InputError: the file is missing or damaged.
     """
-    values, _ = _read(path, keys, strings=False)
-    return {key: _as_array(value) for key, value in values.items()}
+    return _read(path, keys, strings=False)[0]
 
 
 def write_mat(path: str | Path, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
@@ -103,40 +104,7 @@ def _write_v5(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> N
     file.write(buffer.getbuffer())
     for name, value in arrays.items():
         if isinstance(value, list):
-            _write_v5_texts(file, name, value)
-
-
-def _write_v5_texts(file: BinaryIO, name: str, texts: list[str]) -> None:
-    """Append a char array, in UTF-8 and in MATLAB's order: all first characters, all second ones, and so on.
-
-    Source: "MAT-File Level 5 File Format", The MathWorks, table 1-1 (data types) and section "Numeric Array and
-    Character Array Data Element Formats".
-    """
-    n, width = len(texts), _width(texts)
-    size = sum(len(text.encode()) + width - len(text) for text in texts)
-    flags = struct.pack("<IIII", 6, 8, 4, 0)  # miUINT32, 8 bytes: class mxCHAR
-    shape = struct.pack("<IIii", 5, 8, n, width)  # miINT32
-    label = struct.pack("<II", 1, len(name)) + _padded(name.encode())  # miINT8
-    body = flags + shape + label + struct.pack("<II", 16, size)  # miUTF8
-    packer = zlib.compressobj(3)
-    start = file.tell()
-    file.write(struct.pack("<II", 15, 0))  # miCOMPRESSED; its size is known at the end
-    file.write(packer.compress(struct.pack("<II", 14, len(body) + size + -size % 8) + body))  # miMATRIX
-    step = max(_BLOCK // max(n, 1), 1)
-    for column in range(0, width, step):
-        wide = min(step, width - column)
-        block = np.array([text[column : column + wide].ljust(wide) for text in texts], f"<U{wide}")
-        characters = np.ascontiguousarray(block.view("<U1").reshape(n, wide).T)
-        file.write(packer.compress(characters.tobytes().decode("utf-32-le").encode()))
-    file.write(packer.compress(bytes(-size % 8)) + packer.flush())
-    end = file.tell()
-    file.seek(start + 4)
-    file.write(struct.pack("<I", end - start - 8))
-    file.seek(end)
-
-
-def _padded(content: bytes) -> bytes:
-    return content + bytes(-len(content) % 8)
+            write_texts(file, name, value, _width(value), _BLOCK)
 
 
 def _write_v73(file: BinaryIO, arrays: Mapping[str, np.ndarray | list[str]]) -> None:
@@ -179,19 +147,35 @@ def _read_one(path: str | Path, key: str, strings: bool) -> Any:
 def _read(path: str | Path, keys: Collection[str], strings: bool) -> tuple[dict[str, Any], list[str]]:
     """What the file holds under those of `keys` that it has, and the names of all that it holds."""
     path = Path(path)
-    with _reading(path), open(path, "rb") as file:
+    with _reading(path), open_regular(path) as file:
+        limit = max(_FLOOR, _RATIO * os.fstat(file.fileno()).st_size)
         # MATLAB puts a header of 512 bytes before the HDF5 file proper
         head = file.read(len(_HDF5_SIGNATURE) + 512)
         if head.startswith(_HDF5_SIGNATURE) or head[512:] == _HDF5_SIGNATURE:
             with h5py.File(path, "r") as content:
                 read = _hdf5_strings if strings else _hdf5_array
-                values = {key: read(content, content[key]) for key in keys if key in content}
+                values = {key: read(content, _hdf5_value(content, key), limit) for key in keys if key in content}
                 return values, sorted(set(content) - {"#refs#"})
-        kinds = {name: kind for name, _, kind in scipy.io.whosmat(path)}
-        present = [key for key in keys if key in kinds]
-        apart = any(kinds[key] == "char" for key in present)  # padded char arrays: split here, a block at a time
-        values = scipy.io.loadmat(path, variable_names=present, chars_as_strings=not apart)
-        return {key: values[key] for key in present}, sorted(kinds)
+        file.seek(0)
+        variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(file)}
+        present = {key: variables[key] for key in keys if key in variables}
+        for key, (shape, kind) in present.items():
+            rows = shape[0] if kind == "char" else math.prod(shape)
+            taken = math.prod(shape) * _ITEM_SIZES.get(kind, 8) + (rows * _STRING if strings else 0)
+            _require_room(f"key '{key}', {kind} of shape {shape},", taken, limit)
+        if 0 not in head[:4]:  # not of v4
+            file.seek(0)
+            require_v5(file, keys, limit)
+        apart = any(kind == "char" for _, kind in present.values())  # padded: split here, a block at a time
+        file.seek(0)
+        values = scipy.io.loadmat(file, variable_names=list(present), chars_as_strings=not apart)
+        convert = _strings if strings else _as_array
+        return {key: convert(values[key]) for key in present}, sorted(variables)
+
+
+def _require_room(name: str, taken: int, limit: int) -> None:
+    if taken > limit:
+        raise ValueError(f"{name} takes {taken:,} bytes; a file of this size may hold {limit:,}")
 
 
 @contextmanager
@@ -207,12 +191,21 @@ def _reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # SciPy and h5py raise many kinds on damaged files
-        raise InputError(f"{path}: not a readable .mat file ({error}); build it again") from error
+        raise InputError(f"{path}: not a readable .mat file ({one_line(error)}); build it again") from error
 
 
 def _as_array(value: Any) -> np.ndarray:
     """Numbers as a dense array; SciPy gives sparse matrices as they are."""
     return value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+
+
+def _strings(value: Any) -> Any:
+    """The strings of a char or a cell array; another value is given back."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return _rows_of_characters(value)
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_cell_text(cell) for cell in value.reshape(-1)]
+    return value
 
 
 def _rows_of_characters(characters: np.ndarray) -> list[str]:
@@ -237,16 +230,36 @@ def _cell_text(cell: Any) -> str | None:
     return str(cell) if isinstance(cell, str) else None
 
 
-def _hdf5_array(file: h5py.File, value: h5py.Dataset) -> np.ndarray:
-    if not isinstance(value, h5py.Dataset):  # a struct, or a sparse matrix
-        raise InputError(f"{file.filename}: key '{value.name.strip('/')}' is not an array of numbers")
+def _hdf5_value(file: h5py.File, key: str) -> h5py.Dataset:
+    """The array of that name, which has to lie in the file itself."""
+    value = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
+    if not isinstance(value, h5py.Dataset) or value.external or value.is_virtual:  # a struct, a sparse matrix, a link
+        raise InputError(f"{file.filename}: key '{key}' is not an array of numbers or characters")
+    return value
+
+
+def _hdf5_array(file: h5py.File, value: h5py.Dataset, limit: int) -> np.ndarray:
+    _require_room(f"key '{value.name.strip('/')}'", value.size * value.dtype.itemsize, limit)
     # an empty MATLAB array is stored as its shape, marked by this attribute
-    return np.zeros(value[()]) if value.attrs.get("MATLAB_empty", 0) else value[()].T
+    return np.zeros(_empty_shape(value)) if value.attrs.get("MATLAB_empty", 0) else value[()].T
 
 
-def _hdf5_strings(file: h5py.File, value: h5py.Dataset) -> list[str] | None:
-    if h5py.check_ref_dtype(value.dtype):  # a cell array: references to char arrays
-        return [_hdf5_text(file[reference]) for reference in value[()].reshape(-1)]
+def _empty_shape(value: h5py.Dataset) -> np.ndarray:
+    shape = value[()]
+    if 0 not in shape:
+        raise ValueError(f"an empty array of shape {shape}")
+    return shape
+
+
+def _hdf5_strings(file: h5py.File, value: h5py.Dataset, limit: int) -> list[str] | None:
+    is_cell = h5py.check_ref_dtype(value.dtype)
+    rows = value.size if is_cell else value.shape[-1]
+    name, taken = f"key '{value.name.strip('/')}'", value.size * value.dtype.itemsize + rows * _STRING
+    _require_room(name, taken, limit)
+    if is_cell:  # references to char arrays
+        cells = [file[reference] for reference in value[()].reshape(-1)]
+        _require_room(name, taken + sum(cell.size * cell.dtype.itemsize for cell in cells), limit)
+        return [_hdf5_text(cell) for cell in cells]
     if value.dtype.kind in "ui":  # a char array (n, width), stored transposed
         step = max(_BLOCK // max(value.shape[0], 1), 1)
         return [_utf16(row) for at in range(0, value.shape[1], step) for row in value[:, at : at + step].T]

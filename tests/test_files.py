@@ -1,66 +1,124 @@
-"""Writing folders as a whole: only what this package wrote is replaced, and what killed processes left is removed."""
+"""Files from outside are regular, bounded and plain data; what cannot be written is one line."""
 
 import os
-import subprocess
-import sys
 
+import h5py
+import numpy as np
 import pytest
+import scipy.io
 
-from math_hash.errors import InputError
-from math_hash.files import atomic_folder, remove_abandoned
+from math_hash import InputError, mat
+from math_hash.config import read_yaml
+from math_hash.data import read_dataset
+from math_hash.data.collection import read_collection
+from math_hash.data.records import Columns
+from math_hash.data.text_files import read_lines, stream_lines
+from math_hash.errors import exit_code
+from math_hash.files import atomic_writer, map_array, parse_json, read_bytes, read_json
+from math_hash.mat import read_arrays, read_labels, read_strings
+
+LAUGHS = "a: &a [x]\n" + "\n".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
 
 
-def write(path, replaces=("manifest.json",), content="new"):
-    with atomic_folder(path, replaces) as building:
-        (building / "manifest.json").write_text(content)
-
-
-def test_only_folders_that_this_package_wrote_are_replaced(tmp_path):
-    table = tmp_path / "table.csv"
-    table.write_text("image,text\n")
-    (tmp_path / "link").symlink_to(table)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/photo.jpg").write_bytes(b"x")
-    for name, message in (("table.csv", "is a file"), ("link", "is a file"), ("other", "no manifest.json")):
+def test_json_that_is_too_deep_too_large_or_no_object_is_one_line(tmp_path):
+    path = tmp_path / "config.json"
+    for content, message in (("[" * 100_000, "nested too deeply"), ("[1]", "expected a JSON object"), ("{", "JSON")):
+        path.write_text(content)
         with pytest.raises(InputError, match=message):
-            write(tmp_path / name)
-    assert table.read_text() == "image,text\n"
-    assert (tmp_path / "link").is_symlink()
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["photo.jpg"]
+            read_json(path)
+    path.write_text("{}" + " " * 100)
+    with pytest.raises(InputError, match="has 102 bytes; expected at most 100"):
+        read_json(path, most=100)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json('{"a":' * 100_000)
+    (tmp_path / "a.jsonl").write_text('{"image": "a.jpg"}\n{"image": ' + "[" * 100_000 + "\n")
+    good, deep = read_collection(tmp_path / "a.jsonl", Columns())[1]
+    assert (good.problem, deep.problem) == ("", "not JSON (nested too deeply)")
 
 
-def test_a_link_to_a_folder_stays_a_link(tmp_path):
-    write(tmp_path / "real", content="old")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    write(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real/manifest.json").read_text() == "new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(LAUGHS, "has an alias"), ("a: " + "[" * 5000, "too deeply"), ("a: !!python/name:os.system", "tag")],
+)
+def test_yaml_is_plain_data(tmp_path, content, message):
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_yaml(tmp_path / "a.yaml")
 
 
-def write_while_another_does(path):
-    with atomic_folder(path) as building:
-        (building / "file").write_text("new")
-        path.mkdir()
-        (path / "mine").write_text("mine")
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_json, read_yaml, read_lines, map_array, read_dataset, lambda path: list(stream_lines(path)),
+        lambda path: read_arrays(path, ["a"]), lambda path: read_bytes(path, 9),
+    ],
+)  # fmt: skip
+def test_pipes_and_devices_are_no_files(tmp_path, read):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for name in ("index", "caption", "label", "label_t"):
+        (tmp_path / f"{name}.mat").symlink_to(pipe)
+    for path in ("/dev/zero", pipe) if read is not read_dataset else (tmp_path,):
+        with pytest.raises(InputError, match="a folder, a pipe or a device"):
+            read(path)
 
 
-def test_what_appears_while_a_folder_is_built_is_not_replaced(tmp_path):
-    with pytest.raises(InputError, match="holds other files"):
-        write_while_another_does(tmp_path / "x")
-    assert (tmp_path / "x/mine").read_text() == "mine"
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 512), }",
+        b"{'descr': '|O', 'shape': (",
+        b"\xff(",
+    ],
+)
+def test_damaged_headers_of_arrays_are_one_line(tmp_path, header):
+    content = header.ljust(117) + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + bytes(64))
+    with pytest.raises(InputError, match="not a readable array"):
+        map_array(tmp_path / "a.npy")
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    dead, alive = done.stdout.strip(), os.getpid()
-    for name in (f".a.{dead}.tmp", f".a.{alive}.tmp", f".b.c.{dead}.tmp", f"a.{dead}.tmp", ".a.tmp"):
-        (tmp_path / name).write_text("x")
-    for name in (f".a.{dead}.new", f".b.{dead}.old", f".a.{alive}.new"):
-        (tmp_path / name).mkdir()
-    remove_abandoned(tmp_path, "a")
-    kept = {f".a.{alive}.tmp", f"a.{dead}.tmp", ".a.tmp", f".a.{alive}.new"}
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == kept | {f".b.c.{dead}.tmp", f".b.{dead}.old"}
-    remove_abandoned(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept
+def test_an_archive_or_objects_are_no_array(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
+    for name in ("a.npz", "b.npy"):
+        with pytest.raises(InputError, match="not a readable array"):
+            map_array(tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"), atomic_writer(tmp_path / "file" / "a.json"):
+        pass
+
+    assert exit_code((tmp_path / "file" / "train.log").touch) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/file/train.log: Not a directory\n"
+
+
+def test_a_small_mat_file_that_says_much_is_refused_before_it_takes_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(mat, "_FLOOR", 1 << 20)
+    scipy.io.savemat(tmp_path / "a.mat", {"label": np.zeros((500, 500))}, do_compression=True)
+    with pytest.raises(InputError, match="2,000,000 bytes; a file of this size may hold 1,048,576"):
+        read_labels(tmp_path / "a.mat", "label")
+    scipy.io.savemat(tmp_path / "b.mat", {"label": scipy.sparse.coo_array((10**6, 10**6))})
+    with pytest.raises(InputError, match="sparse of shape"):
+        read_labels(tmp_path / "b.mat", "label")
+    with h5py.File(tmp_path / "c.mat", "w") as file:  # most was never written, so it takes no room in the file
+        file.create_dataset("label", (10**6, 10**6), "u1", chunks=(1000, 1000))
+        file.create_dataset("index", (10, 10**9), "u2", chunks=(10, 1000))
+        file["caption"] = h5py.ExternalLink("other.mat", "caption")
+        file.create_group("label_t")
+        file["text"] = np.full((20_000, 1), 65, np.uint16)
+        file.create_dataset("cells", data=[file["text"].ref] * 1000, dtype=h5py.ref_dtype)
+    with pytest.raises(InputError, match="'label' takes 1,000,000,000,000 bytes"):
+        read_labels(tmp_path / "c.mat", "label")
+    for key, message in {
+        "index": "takes",
+        "cells": "takes",
+        "caption": "not an array",
+        "label_t": "not an array",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            read_strings(tmp_path / "c.mat", key)

@@ -4,7 +4,6 @@ Each reader yields records in a fixed order; one that cannot be used says why in
 """
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from math_hash.data.same_picture import merge_adjacent
 from math_hash.data.tars import numbered_tars, read_remote_tars, read_tars
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
+from math_hash.files import parse_json
 
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 
@@ -79,7 +79,11 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     heading = next(stream_lines(path), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
     rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="", strict=True)
-    _require_column(path, columns, rows.fieldnames or [])
+    try:
+        names = rows.fieldnames or []
+    except csv.Error as error:
+        raise InputError(f"{path}: its heading is not a line of a table ({error})") from error
+    _require_column(path, columns, names)
     while True:
         first = rows.line_num + 1
         where = f"{path}, line {first}"
@@ -119,8 +123,8 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
             continue
         where = f"{path}, line {number}"
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(line)
+        except ValueError as error:
             yield Record(where, problem=f"not JSON ({error})")
             continue
         if not isinstance(values, dict):
@@ -203,7 +207,7 @@ def _class_names(feature: Any) -> Callable[[str], str] | None:
 
 def _require_column(path: Path, columns: Columns, present: Sequence[str]) -> None:
     if columns.needed_column not in present:
-        listing = ", ".join(name for name in present if name) or "nothing"
+        listing = ", ".join(" ".join(name.split()) for name in present if name) or "nothing"
         raise InputError(
             f"{path}: has no column {columns.needed_column!r}, but {listing}; name it with `{columns.needed}_column`"
         )

@@ -12,6 +12,7 @@ import numpy as np
 from math_hash.data.records import Columns, Record
 from math_hash.data.rejected import first_few
 from math_hash.errors import InputError, import_extra, one_line
+from math_hash.files import map_array, require_regular
 
 _BLOCK = 4096  # rows read at once
 _FOLDERS = {"image": "img_emb", "text": "text_emb"}  # clip-retrieval's
@@ -78,10 +79,13 @@ def open_embeddings(source: Path, modality: str, columns: Columns, width: int | 
 
     def records() -> Iterator[Record]:
         for part in parts:
-            for row, (vector, values) in enumerate(part.rows()):
-                record = part.columns.record(f"{part.path}, row {row}", values)
-                record.vector, record.problem = vector, _problem(vector, width)
-                yield record
+            try:
+                for row, (vector, values) in enumerate(part.rows()):
+                    record = part.columns.record(f"{part.path}, row {row}", values)
+                    record.vector, record.problem = vector, _problem(vector, width)
+                    yield record
+            except UnicodeDecodeError as error:
+                raise InputError(f"{part.path}: its metadata holds text that is not UTF-8; write it again") from error
 
     return Embeddings(sum(part.count for part in parts), width or 0, records)
 
@@ -128,11 +132,8 @@ class _NumpyPart:
 
     def __init__(self, path: Path, metadata: Path | None, columns: Columns):
         self.path, self.metadata = path, _Parquet(metadata) if metadata else None
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: not a readable array ({one_line(error)}); compute or copy it again") from error
-        if array.ndim != 2 or array.dtype.kind != "f" or not array.flags.c_contiguous:
+        array = map_array(path)
+        if array.ndim != 2 or array.shape[1] == 0 or array.dtype.kind != "f" or not array.flags.c_contiguous:
             raise InputError(f"{path}: {array.dtype} {array.shape}; expected floats (n, d), one row after the other")
         self.count, self.width = array.shape
         self.dtype, self.offset = array.dtype, array.offset
@@ -193,9 +194,10 @@ class _Parquet:
         )
         self._open = parquet.ParquetFile
         try:
+            require_regular(path)
             with self._open(path) as file:
                 self.count, schema = file.metadata.num_rows, file.schema_arrow
-        except (OSError, self._arrow.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             raise self._damaged(error) from error
         is_a = self._arrow.types
         self.names = schema.names
@@ -217,7 +219,7 @@ class _Parquet:
         try:
             with self._open(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
                 yield from file.iter_batches(rows, columns=columns)
-        except (OSError, self._arrow.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:

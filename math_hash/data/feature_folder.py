@@ -8,6 +8,7 @@ import torch
 
 from math_hash.data.needs import Needs
 from math_hash.errors import InputError
+from math_hash.files import map_array
 
 # arrays that are there together or not at all; the first ones always are
 _GROUPS = (
@@ -111,11 +112,10 @@ class FeatureFolder:
         return torch.from_numpy(values)
 
     def _open(self, name: str, rows: int) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable array ({error}); see docs/features.md") from error
-        if len(array) != rows:
-            raise InputError(f"{path}: {len(array)} rows, but the dataset has {rows}; compute the features again")
+        array = map_array(self.folder / f"{name}.npy")
+        if array.dtype.kind not in "fiu" or array.shape[:1] != (rows,):
+            raise InputError(
+                f"{self.folder}/{name}.npy: {array.dtype} {array.shape}, but the dataset has {rows} rows; "
+                "compute the features again"
+            )
         return array

@@ -13,7 +13,16 @@ import numpy as np
 
 from math_hash.data.images import TarMember
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, atomic_writer, read_json, require_replaceable, sums_of, write_text
+from math_hash.files import (
+    MOST_MANIFEST,
+    atomic_folder,
+    atomic_writer,
+    map_array,
+    read_json,
+    require_replaceable,
+    sums_of,
+    write_text,
+)
 from math_hash.mat import read_labels, read_strings, write_mat
 
 MANIFEST, MEMBERS = "manifest.json", "members.npy"
@@ -150,7 +159,7 @@ def read_dataset(
     if len(set(lengths.values())) > 1:
         listing = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise InputError(f"{folder}: the files differ in length: {listing} rows; they must come from one build")
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}
+    manifest = read_json(folder / MANIFEST, MOST_MANIFEST) if (folder / MANIFEST).exists() else {}
     without = np.flatnonzero(labels.sum(axis=1) == 0)
     if len(without) and not (allow_unlabelled or manifest.get("unlabelled_rows")):
         raise InputError(
@@ -164,10 +173,7 @@ def read_dataset(
 def _read_members(path: Path, rows: int) -> np.ndarray | None:
     if not path.exists():
         return None
-    try:
-        members = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); build the dataset again") from error
+    members = map_array(path)
     if members.shape != (rows, 2) or members.dtype != np.int64:
         raise InputError(f"{path}: expected int64 ({rows}, 2), found {members.dtype} {members.shape}; build it again")
     return members

@@ -1,13 +1,16 @@
 """Pictures: from an untrusted file to the encoder's input."""
 
 import io
+import os
+import stat
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,11 +19,18 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 from tqdm import tqdm
 
-from math_hash.data.picture_formats import missing_reader
-from math_hash.errors import InputError
+from math_hash.data.picture_formats import missing_reader, register_readers
+from math_hash.errors import InputError, one_line
+from math_hash.files import open_regular
 
-# what Pillow's decoders raise on files that are not what their name says
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError, Warning)
+MAX_PIXELS = 89_478_485  # Pillow's own limit; decoding takes at most 16 bytes per pixel, 1.4 GB
+_MAX_ASPECT = 200  # of the longer side to the shorter one, which training enlarges to the encoder's resolution
+# No others: of Pillow's, EPS starts a program that runs the file, and many are seldom used and seldom tested.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "HEIF")
+
+
+class TooManyPixels(InputError):
+    """A picture has more pixels than are decoded."""
 
 
 class TarMember(NamedTuple):
@@ -49,66 +59,110 @@ StoredImage = str | Path | TarMember
 ImageFile = StoredImage | io.BytesIO
 
 
-def open_image(source: ImageFile, side: int | None = None) -> Image.Image:
+def open_image(source: ImageFile, max_pixels: int = MAX_PIXELS, side: int | None = None) -> Image.Image:
     """Decode a picture completely, as a viewer shows it: RGB, upright, 8 bits per channel.
 
-    The EXIF orientation is applied, transparent parts become white, 16-bit greys are scaled down, and of an animation
-    the first frame is decoded.
+    The EXIF orientation is applied, transparent parts become white, greys of more than 8 bits are scaled by their
+    range, and of an animation the first frame is decoded. Formats: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF, and,
+    with `pip install 'math_hash[heif]'`, HEIF.
 
     Args:
-        side: decode a JPEG at a half, a quarter or an eighth of its size where both sides keep as many pixels, several
-            times as fast; None: at its size.
+        source: a file, a place in a tar file, or the bytes of a picture.
+        max_pixels: the largest number of pixels that is decoded.
+        side: where a smaller picture is enough, the length of its longer side: a JPEG may then be decoded at half,
+            a quarter or an eighth of its size, but no smaller than `side`.
 
     Raises:
-        InputError: the file is missing, damaged, not a picture, or larger than Pillow's limit on pixels.
+        TooManyPixels: it has more pixels. This is known before any is decoded.
+        InputError: the file is missing, no regular file, damaged, not a picture, or more than 200 times as long as
+            wide.
     """
     name = "a picture in memory" if isinstance(source, io.BytesIO) else source
     try:
-        return _decode(io.BytesIO(image_bytes(source)) if isinstance(source, TarMember) else source, side)
+        with _opened(source) as file:
+            return _decode(file, max_pixels, side)
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such picture; check `image_root`") from error
-    except _DECODE_ERRORS as error:
-        reason = missing_reader(Path(str(name)).suffix.lower()) or _first_line(error)
+    except TooManyPixels as error:
+        raise TooManyPixels(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise many kinds on files that are not what their name says
+        reason = missing_reader(Path(str(name)).suffix.lower()) or _reason(error)
         raise InputError(
             f"{name}: cannot be decoded ({reason}); replace the file, or use `on_bad_image` skip"
         ) from error
 
 
-def _decode(file: str | Path | io.BytesIO, side: int | None = None) -> Image.Image:
+@cache
+def _formats() -> list[str]:
+    """Those of the allowed formats that are installed."""
+    register_readers()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _decode(file: BinaryIO, max_pixels: int, side: int | None) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, which changes no pixel
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as opened:
-            if side is not None:
-                opened.draft(None, (side, side))
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # Pillow would cut 16-bit greys off at 255
-                greys = np.asarray(image).astype(np.int64)
-                greys = greys >> 8 if greys.max() > 255 else greys
-                image = Image.fromarray(greys.clip(0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
+        warnings.simplefilter("ignore")  # of odd metadata, which changes no pixel, and of a limit that is checked here
+        with Image.open(file, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise TooManyPixels(f"the picture has {width * height:,} pixels; at most {max_pixels:,} are taken")
+            if max(width, height) > _MAX_ASPECT * min(width, height):
+                raise InputError(f"{width} x {height} pixels, and at most {_MAX_ASPECT} times as long as wide is taken")
+            if side:
+                image.draft(None, (side, side))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _as_rgb(image)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode[0] in "IF":  # Pillow would cut these greys off at 255
+        image = Image.fromarray(_as_bytes(np.asarray(image)))
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _as_bytes(greys: np.ndarray) -> np.ndarray:
+    """Greys of any type and range (h, w) as uint8: floats up to 1 times 255, else as many low bits left out as needed.
+
+    >>> _as_bytes(np.array([[0, 4095]])).tolist(), _as_bytes(np.array([[0, 0.5, 1]])).tolist()
+    ([[0, 255]], [[0, 127, 255]])
+    """
+    most = greys.max(initial=0, where=np.isfinite(greys))
+    is_fraction = greys.dtype.kind == "f" and most <= 1
+    scale = 255.0 if is_fraction else 2.0 ** -max(int(most).bit_length() - 8, 0)
+    scaled = np.multiply(greys, scale, dtype=np.float32)
+    return np.nan_to_num(scaled, copy=False).clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def image_bytes(source: StoredImage) -> bytes:
     """The file of a picture as it is.
 
     Raises:
+        InputError: it is no regular file.
         OSError: it is missing, or cannot be read.
     """
+    with _opened(source) as file:
+        return file.read()
+
+
+def _opened(source: ImageFile) -> BinaryIO:
+    """A picture's file; of one in a tar file or in memory, its bytes."""
+    if isinstance(source, io.BytesIO):
+        return io.BytesIO(source.getvalue())
     if not isinstance(source, TarMember):
-        return Path(source).read_bytes()
-    with open(source.tar, "rb") as file:
+        return open_regular(source)
+    with open_regular(source.tar) as file:
         file.seek(source.offset)
-        return file.read(source.size)
+        return io.BytesIO(file.read(min(source.size, os.fstat(file.fileno()).st_size)))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "of no format that Pillow knows"
-    return (str(error) or type(error).__name__).split("\n")[0]
+        return "of no format that is read"
+    return one_line(error) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -211,23 +265,25 @@ def inspect_images(
 def _check_presence(source: StoredImage) -> tuple[str, bytes]:
     """Why a picture is unusable, or "", without a look inside; and no digest."""
     try:
-        size = source.size if isinstance(source, TarMember) else Path(source).stat().st_size
-    except OSError:
+        if isinstance(source, TarMember):
+            return "" if source.size else "is empty", b""
+        found = os.stat(source)
+    except (OSError, ValueError):
         return "no such picture", b""
-    return ("" if size else "is empty"), b""
+    return "is no file" if not stat.S_ISREG(found.st_mode) else "" if found.st_size else "is empty", b""
 
 
 def _check_content(source: StoredImage) -> tuple[str, bytes]:
     """Why a picture is unusable, or "" and a digest of its bytes."""
     try:
-        content = image_bytes(source)
-    except OSError as error:
-        return "no such picture" if isinstance(error, FileNotFoundError) else _first_line(error), b""
-    if not content:
-        return "is empty", b""
-    try:
-        _decode(io.BytesIO(content))
-    except _DECODE_ERRORS as error:
-        page = content.lstrip()[:1] == b"<" and b"<html" in content[:1000].lower()
-        return "is a web page, not a picture" if page else f"cannot be decoded ({_first_line(error)})", b""
+        with _opened(source) as file:
+            content = file.read()
+        if not content:
+            return "is empty", b""
+        _decode(io.BytesIO(content), MAX_PIXELS, None)
+    except FileNotFoundError:
+        return "no such picture", b""
+    except Exception as error:  # as in `open_image`
+        is_page = isinstance(error, UnidentifiedImageError) and b"<html" in content[:1000].lower()
+        return "is a web page, not a picture" if is_page else f"cannot be decoded ({_reason(error)})", b""
     return "", blake2b(content, digest_size=16).digest()

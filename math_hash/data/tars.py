@@ -1,6 +1,5 @@
 """WebDataset tars: files on this machine, whose pictures stay where they are, and streams from elsewhere."""
 
-import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -9,7 +8,10 @@ from pathlib import Path
 from math_hash.data.picture_formats import PICTURES
 from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import expand_ranges, open_remote_tar
-from math_hash.errors import InputError
+from math_hash.errors import InputError, one_line
+from math_hash.files import open_regular, parse_json
+
+_MOST_TEXT = 1 << 24  # bytes of a text, labels or JSON
 
 
 def numbered_tars(pattern: str) -> tuple[Path, list[Path]]:
@@ -34,10 +36,10 @@ def read_tars(tars: Iterable[Path], columns: Columns, root: Path) -> Iterator[Re
     """
     for tar in tars:
         try:
-            with tarfile.open(tar, "r:") as archive:
+            with open_regular(tar) as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 yield from _samples(str(tar), str(tar.relative_to(root)), archive, columns)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            yield Record(str(tar), problem=f"cannot be read as an uncompressed tar file ({error})")
+        except Exception as error:  # tarfile raises many kinds on damaged headers
+            yield Record(str(tar), problem=f"cannot be read as an uncompressed tar file ({one_line(error)})")
 
 
 def read_remote_tars(urls: Iterable[str], columns: Columns) -> Iterator[Record]:
@@ -51,14 +53,14 @@ def read_remote_tars(urls: Iterable[str], columns: Columns) -> Iterator[Record]:
             with open_remote_tar(url) as archive:
                 yield from _samples(url, url, archive, columns, stays=False)
         except tarfile.TarError as error:
-            yield Record(url, problem=f"cannot be read as an uncompressed tar file ({error})")
+            yield Record(url, problem=f"cannot be read as an uncompressed tar file ({one_line(error)})")
 
 
 def _samples(tar: str, name: str, archive: tarfile.TarFile, columns: Columns, stays: bool = True) -> Iterator[Record]:
     """Samples of a tar file, which pictures' names call `name`; where it `stays`, pictures are read from it later."""
     record: Record | None = None
     for member in archive:
-        if not member.isfile():
+        if not member.isreg() or member.issparse():  # links and devices, and holes that take no room here
             continue
         stem, _, ending = Path(member.name).name.partition(".")
         sample = os.path.join(os.path.dirname(member.name), stem)
@@ -75,19 +77,21 @@ def _samples(tar: str, name: str, archive: tarfile.TarFile, columns: Columns, st
                 record.content = file.read()
         elif ending in ("txt", "text", "cls", "json"):
             file = archive.extractfile(member)
-            content = file.read().decode(errors="replace") if file else ""
+            content = file.read(_MOST_TEXT + 1).decode(errors="replace") if file else ""
             _add_part(record, ending, content, columns)
     if record:
         yield columns.checked(record)
 
 
 def _add_part(record: Record, ending: str, content: str, columns: Columns) -> None:
-    if ending == "cls":
+    if len(content) > _MOST_TEXT:
+        record.problem = f"its .{ending} has more than {_MOST_TEXT:,} characters"
+    elif ending == "cls":
         record.labels = as_list(content, columns.separator)
     elif ending == "json":
         try:
-            other = columns.record(record.where, json.loads(content))
-        except (ValueError, AttributeError, RecursionError) as error:
+            other = columns.record(record.where, parse_json(content))
+        except (ValueError, AttributeError) as error:
             record.problem = f"its .json is not a JSON object ({error})"
             return
         record.texts, record.labels = other.texts or record.texts, other.labels or record.labels

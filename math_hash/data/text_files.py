@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from math_hash.errors import InputError
+from math_hash.files import open_regular
 
 
 def read_text(path: str | Path) -> str:
@@ -16,9 +17,9 @@ def read_text(path: str | Path) -> str:
     Raises:
         InputError: the file cannot be read, or is a device or a pipe.
     """
-    _require_regular(path)
     try:
-        content = Path(path).read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -37,9 +38,8 @@ def stream_lines(path: str | Path) -> Iterator[str]:
     Raises:
         InputError: the file cannot be read, or is a device or a pipe.
     """
-    _require_regular(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             is_utf_16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
             file.seek(0)
             # any line ends become LF here; Latin-1 keeps every byte as it is, for `_decode_line`
@@ -62,11 +62,6 @@ def read_lines(path: str | Path) -> list[str]:
     """
     lines = read_text(path).split("\n")
     return lines[:-1] if lines and not lines[-1] else lines
-
-
-def _require_regular(path: str | Path) -> None:
-    if Path(path).exists() and not Path(path).is_file():
-        raise InputError(f"{path}: is not a regular file; expected a text file")
 
 
 def _decode_line(line: bytes) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from math_hash.errors import InputError
+from math_hash.errors import InputError, one_line
+from math_hash.files import require_regular
+
+_MOST_MODULES = 100_000  # of a TorchScript archive
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -30,33 +32,44 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         InputError: the file is missing, damaged, or holds something other than named tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weight file")
     content: Any
     try:
+        require_regular(path)
         if path.suffix == ".safetensors":
             content = load_file(path)
         elif _is_torchscript(path):
             content = _read_torchscript(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).split("\n")[0][:200]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such weight file") from error
+    except Exception as error:  # damaged archives and pickles raise many kinds
         raise InputError(
-            f"{path}: not a readable weight file ({reason}); expected a state_dict, a TorchScript archive or "
+            f"{path}: not a readable weight file ({one_line(error)}); expected a state_dict, a TorchScript archive or "
             "safetensors; download or copy it again"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{path}: does not hold a state_dict (names and tensors); was it saved as a whole object?")
+    if any(value.layout != torch.strided or value.is_meta or value.is_quantized for value in content.values()):
+        raise InputError(f"{path}: holds sparse, quantized or empty tensors; save it with plain ones")
+    if sum(value.nbytes for value in content.values()) > _most_bytes(path):
+        raise InputError(f"{path}: its tensors have more numbers than the file holds; download or copy it again")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _most_bytes(path: Path) -> int:
+    """What the tensors of a file may take: tensors are not compressed, but some share their numbers."""
+    return 4 * path.stat().st_size + (1 << 24)
 
 
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _most_bytes(path):
+            raise ValueError("its parts would be many times as large as the file")
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
@@ -64,8 +77,11 @@ class _Module:
     """Stands for any scripted module; unpickling fills its attributes: parameters, buffers, submodules, constants."""
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Reads the pickle of a TorchScript archive. Every class but tensors' and containers' is refused."""
+class _TensorUnpickler(pickle._Unpickler):
+    """Reads the pickle of a TorchScript archive. Every class but tensors' and containers' is refused.
+
+    The unpickler written in Python: in the one in C, a few bytes name a place that takes gigabytes to keep.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, root: str):
         super().__init__(archive.open(f"{root}/data.pkl"))
@@ -116,13 +132,13 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("/constants.pkl")).split("/")[0]
         tensors: dict[str, Tensor] = {}
-        _collect(_TensorUnpickler(archive, root).load(), "", tensors)
+        modules = [("", _TensorUnpickler(archive, root).load())]
+    for prefix, module in modules:  # grows while it is read
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                tensors[prefix + name] = value
+            elif isinstance(value, _Module):
+                modules.append((f"{prefix}{name}.", value))
+        if len(modules) > _MOST_MODULES:
+            raise ValueError(f"more than {_MOST_MODULES:,} modules, or modules that hold each other")
     return tensors
-
-
-def _collect(module: _Module, prefix: str, tensors: dict[str, Tensor]) -> None:
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            tensors[prefix + name] = value
-        elif isinstance(value, _Module):
-            _collect(value, f"{prefix}{name}.", tensors)

@@ -1,6 +1,5 @@
 """Tokenizers: from texts to the token ids that a text tower reads."""
 
-import io
 import json
 import tempfile
 import zlib
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from math_hash.data import token_ids
 from math_hash.encoders.hugging_face import first_sentence
 from math_hash.errors import InputError, import_extra, one_line
+from math_hash.files import parse_json
 
 # the files of a Hugging Face tokenizer that rebuild it; none of them is code
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -169,7 +169,7 @@ class HuggingFaceTokenizer(nn.Module):
 
 def _unpacked(packed: bytes) -> dict[str, str]:
     unpacking = zlib.decompressobj()
-    content = json.load(io.BytesIO(unpacking.decompress(packed, _LARGEST)))
+    content = parse_json(unpacking.decompress(packed, _LARGEST))
     if not unpacking.eof or not isinstance(content, dict):
         raise ValueError("its files are cut off or too large")
     return {name: content[name] for name in _FILES if isinstance(content.get(name), str)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from math_hash.errors import InputError
 from math_hash.evaluation.chance_level import chance_level, chance_level_warning, normalized_score
-from math_hash.evaluation.inputs import Relevance
+from math_hash.evaluation.inputs import Relevance, number_of_bits
 from math_hash.evaluation.own_pair_recall import own_pair_recalls
 from math_hash.evaluation.ranking_metrics import RankingMetrics, ranking_metrics
 from math_hash.evaluation.rules import CUTS
@@ -109,8 +109,9 @@ def read_export(path: str | Path, protocol: str | None = None) -> Export:
 def _checked_codes(path: Path, key: str, content: Mapping[str, np.ndarray]) -> np.ndarray:
     """The codes under a key, packed."""
     codes, labels = content[key], content["q_l" if key.startswith("q") else "r_l"]
-    if codes.ndim != 2 or len(codes) == 0 or codes.dtype.kind not in "buif" or not np.isin(codes, (-1, 0, 1)).all():
-        raise InputError(f"{path}: {key} must be a matrix of -1/+1 with at least one row, found {codes.shape}")
+    if codes.dtype.kind not in "buif":
+        raise InputError(f"{path}: {key} must be a matrix of -1/+1, found {codes.shape} of {codes.dtype}")
+    number_of_bits(codes, False, None, f"{path}: {key}")
     if codes.shape[:1] != labels.shape[:1]:
         raise InputError(f"{path}: {key} and its labels differ in length")
     return pack(codes > 0)

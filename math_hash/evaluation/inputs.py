@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.hamming.codes import as_words, pack
+from math_hash.hamming.codes import MOST_BITS, as_words, pack
 
 if TYPE_CHECKING:  # evaluating NumPy arrays imports no PyTorch
     import torch
@@ -68,7 +68,7 @@ def gain_blocks(
         block = slice(start, start + size)
         gains = np.asarray(relevance(query_labels[block], labels))
         expected = (len(query_labels[block]), len(labels))
-        if gains.shape != expected or not (gains >= 0).all() or (gains > _LARGEST_GAIN).any():
+        if gains.shape != expected or not ((gains >= 0) & (gains <= _LARGEST_GAIN) & (gains % 1 == 0)).all():
             raise InputError(
                 f"relevance: gave shape {gains.shape}; expected {expected}, whole numbers 0 to {_LARGEST_GAIN}"
             )
@@ -166,10 +166,14 @@ def number_of_bits(codes: Any, is_packed: bool, k_bits: int | None, name: str) -
     if len(codes) == 0:
         raise InputError(f"{name}: has no rows")
     columns = codes.shape[1]
+    if (bits := k_bits or columns * (8 if is_packed else 1)) > MOST_BITS:
+        raise InputError(f"{name}: codes of {bits:,} bits; at most {MOST_BITS:,} are compared")
     if not is_packed:
-        bits = codes > 0
-        if not ((bits & (codes == 1)) | (~bits & ((codes == -1) | (codes == 0)))).all():
-            raise InputError(f"{name}: holds values other than -1/+1 or 0/1; take the sign first")
+        below = -1 if (codes == -1).any() else 0
+        if not ((codes == 1) | (codes == below)).all():
+            raise InputError(
+                f"{name}: holds values other than -1/+1 or 0/1; of continuous codes and signs give `codes >= 0`"
+            )
         if k_bits and k_bits != columns:
             raise InputError(f"{name}: has {columns} columns, but k_bits is {k_bits}")
         return columns

@@ -41,12 +41,12 @@ class DeviceTask:
     raw_labels: tuple[Array, Array]
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Blocks of queries: distances, int16 (b, n), and whether a row is relevant, bool (b, n)."""
-        ones = torch.tensor(_ONES_OF_A_BYTE, dtype=torch.int16, device=self.database.device)
+        """Blocks of queries: distances, int32 (b, n), and whether a row is relevant, bool (b, n)."""
+        ones = torch.tensor(_ONES_OF_A_BYTE, dtype=torch.int32, device=self.database.device)
         size = max(1, _BYTES_AT_ONCE // (40 * len(self.database)))
         for block, relevant in self._relevant(size):
             queries = self.queries[block]
-            distances = torch.zeros(len(queries), len(self.database), dtype=torch.int16, device=self.database.device)
+            distances = torch.zeros(len(queries), len(self.database), dtype=torch.int32, device=self.database.device)
             for byte in range(queries.shape[1]):
                 distances += ones[(queries[:, None, byte] ^ self.database[None, :, byte]).int()]
             yield distances, relevant
@@ -139,9 +139,9 @@ def average_precision(task: DeviceTask, top: int, normalizer: str, ties: str) ->
 def _ranked_precision(
     distances: Tensor, relevant: Tensor, top: int, normalizer: str, ties: str
 ) -> tuple[Tensor, Tensor]:
-    """AP, float64 (b,), and relevant rows, int64 (b,), from distances, int16 (b, n), and relevance, bool (b, n)."""
+    """AP, float64 (b,), and relevant rows, int64 (b,), from distances, int32 (b, n), and relevance, bool (b, n)."""
     if ties != "index":
-        distances = 2 * distances + (~relevant if ties == "optimistic" else relevant).short()
+        distances = 2 * distances + (~relevant if ties == "optimistic" else relevant).int()
     ranked = relevant.gather(1, distances.argsort(dim=1, stable=True))
     ranks = torch.arange(1, ranked.shape[1] + 1, dtype=torch.float64, device=ranked.device)
     hits = ranked.cumsum(dim=1)  # relevant rows down to each rank

@@ -9,6 +9,8 @@ import numpy as np
 
 from math_hash.errors import InputError
 
+MOST_BITS = 32_767  # of a code; distances are kept in 16 bits
+
 
 def binarize(continuous: np.ndarray) -> np.ndarray:
     """Turn continuous codes, float (n, k), into bits, bool (n, k): True where the value is >= 0.
@@ -30,11 +32,17 @@ def binarize(continuous: np.ndarray) -> np.ndarray:
 def pack(bits: np.ndarray) -> np.ndarray:
     """Pack bits (n, k), bool or 0/1, into uint8 (n, ceil(k / 8)).
 
+    Raises:
+        InputError: there are other values, such as the -1 of codes of -1/+1, of which `codes > 0` are the bits.
+
     Example:
         >>> pack(np.array([[1, 0, 1]])).tolist()  # 0b10100000
         [[160]]
     """
-    return np.packbits(np.asarray(bits, dtype=bool), axis=1)
+    bits = np.asarray(bits)
+    if bits.dtype != bool and not ((bits == 0) | (bits == 1)).all():
+        raise InputError("codes: bits have values other than 0 and 1; of codes of -1/+1 give `codes > 0`")
+    return np.packbits(bits.astype(bool, copy=False), axis=1)
 
 
 def unpack(packed: np.ndarray, k_bits: int) -> np.ndarray:

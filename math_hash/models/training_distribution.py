@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from torch import Tensor
 from torch.nn import functional as F
 
 from math_hash.encoders.features import Features
+from math_hash.encoders.state_dict import read_state_dict
 from math_hash.errors import InputError
 from math_hash.files import write_bytes
 
@@ -89,12 +89,12 @@ def read_distributions(folder: Path) -> dict[str, TrainingDistribution]:
     if not path.is_file():
         return {}
     try:
-        arrays = load(path.read_bytes())
+        arrays = {name: value.float().numpy() for name, value in read_state_dict(path).items()}
         return {
             modality: TrainingDistribution(
                 arrays[f"{modality}.mean"], arrays[f"{modality}.precision"], float(arrays[f"{modality}.limit"])
             )
             for modality in sorted({name.partition(".")[0] for name in arrays})
         }
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); delete it, or train again") from error

@@ -6,7 +6,6 @@ and `vectors.npy`, int8 (n, d), the encoder's pooled vectors as `as_int8` writes
 be read and why; and `config.json`, which names model, bits and counts.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.files import read_json, require_sums
+from math_hash.files import map_array, parse_json, read_json, require_sums
 from math_hash.hamming.codes import pack, unpack
 from math_hash.models.fingerprint import kept_fingerprint
 
@@ -59,7 +58,7 @@ class CodesFolder:
                 raise ValueError(f"format {config['format']}, expected {FORMAT}")
             require_sums(path, config["sha256"])
             arrays = {
-                name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                name: map_array(path / f"{name}.npy")
                 for name in ("codes", "continuous", "vectors")
                 if name == "codes" or (path / f"{name}.npy").exists()
             }
@@ -107,9 +106,9 @@ class CodesFolder:
         with open(self.path / "rows.jsonl", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     row_id, metadata = row["id"], dict(row["metadata"])
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                except (ValueError, KeyError, TypeError) as error:
                     raise InputError(f"{file.name}, line {number}: not a row ({error}); encode again") from error
                 if isinstance(metadata.get("label"), list):  # version 0.1 called it so
                     metadata.setdefault("labels", metadata.pop("label"))

@@ -5,9 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from math_hash.errors import import_extra
+from math_hash.files import map_array
 
 PARQUET = "codes.parquet"
 _ROW_GROUP = 65536
@@ -28,7 +27,7 @@ def write_parquet(folder: Path, config: dict[str, Any]) -> None:
     """
     arrow = import_extra("pyarrow", "parquet", folder)
     parquet = import_extra("pyarrow.parquet", "parquet", folder)
-    codes = np.load(folder / "codes.npy", mmap_mode="r", allow_pickle=False)
+    codes = map_array(folder / "codes.npy")
     width = codes.shape[1]
     fields = [("id", arrow.string()), ("code", arrow.binary(width)), ("metadata", arrow.string())]
     schema = arrow.schema(fields, {name: str(config[name]) for name in ("model", "method", "k_bits")})

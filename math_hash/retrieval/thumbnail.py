@@ -57,7 +57,7 @@ def thumbnail(root: Path, metadata: Mapping[str, Any], side: int) -> bytes | Non
 
 def _scaled(picture: StoredImage, side: int) -> bytes | None:
     try:
-        image = open_image(picture, side)
+        image = open_image(picture, side=side)
     except InputError:
         return None
     image.thumbnail((side, side))

@@ -21,7 +21,7 @@ from math_hash.evaluation.own_pair_recall import mean_recall_at_10
 from math_hash.files import atomic_writer, read_json, write_text
 from math_hash.training.evaluate import encoder_vectors
 from math_hash.training.published import provenance_page, published_page
-from math_hash.training.run_folder import CONFIG, METRICS, RESULTS
+from math_hash.training.run_folder import CONFIG, RESULTS, Run
 from math_hash.training.runtime import make_accelerator
 from math_hash.training.setup import new_encoder, open_data
 
@@ -49,9 +49,8 @@ class Cell:
 
     def results(self) -> dict[str, Any]:
         """Its `results.json`, with the best score on validation rows."""
-        path = self.folder / METRICS
-        epochs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        found = read_json(self.folder / RESULTS)
+        run = Run(self.folder)
+        found, epochs = run.results, run.read_metrics()
         found["validation"] = max((epoch["score"] for epoch in epochs if "score" in epoch), default=0.0)
         return found
 

@@ -19,8 +19,9 @@ import yaml
 from math_hash.config import Config, as_yaml, read_yaml
 from math_hash.data import DatasetFolder
 from math_hash.data.rejected import write_rejected
+from math_hash.data.text_files import stream_lines
 from math_hash.errors import InputError
-from math_hash.files import atomic_writer, read_json, remove_abandoned, write_text
+from math_hash.files import atomic_writer, parse_json, read_json, remove_abandoned, write_text
 from math_hash.methods.registry import option_names, short_name
 from math_hash.models.code_model import CodeModel
 from math_hash.models.load import load_model
@@ -180,10 +181,14 @@ class Run:
         return logger
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The record of each finished epoch; an incomplete last line is ignored."""
+        """The record of each finished epoch; an incomplete last line is ignored.
+
+        Raises:
+            InputError: a line is damaged.
+        """
         path = self.path / METRICS
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = stream_lines(path) if path.exists() else []
+        return [_record(path, number, line) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
 
     def write_metrics(self, epochs: list[dict[str, Any]]) -> None:
         """Write the records of all epochs so far, one per line."""
@@ -221,6 +226,13 @@ class Run:
         except Exception as error:  # a damaged zip or pickle raises many kinds of errors
             reason = str(error).split("\n")[0]
             raise InputError(f"{path}: damaged ({reason}); delete it to start the run over") from error
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        return {"epoch": number, **parse_json(line)}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}, line {number}: not a record of an epoch ({error}); remove the line") from error
 
 
 def _version(package: str) -> str | None:

@@ -38,6 +38,12 @@ def refused(capsys, flags: list[str], message: str) -> None:
     ("flags", "message"),
     [
         (["--k-bits", "0"], "--k-bits: 0 is below 1"),
+        (["--k-bits", "40000"], "--k-bits: 40000 is not a number up to 32,767"),
+        (["--image-cache", "nan"], "--image-cache: nan is not a number up to"),
+        (["--lr", "inf"], "--lr: inf is not a number up to"),
+        (["--split-seed", "5000000000"], "--split-seed: 5000000000 is not a number up to 4,294,967,295"),
+        (["--seed", str(2**70)], "--seed: 1180591620717411303424 is not a number up to"),
+        (["--resolution", "5"], "--resolution: 5 is below 16"),
         (["--query-num", "30", "--train-num", "40"], "70 rows, but the dataset has 60"),
         (["--val-num", "40"], "leaves no training rows"),
         (["--dropout", "1.5"], "outside"),
@@ -152,6 +158,12 @@ def test_a_damaged_record_of_a_run_is_one_line(capsys, tiny_flags, tmp_path):
     (run / "results.json").write_text('{"selected_on": ')
     again = [*tiny_flags, "--pretrained", str(run), "--save-dir", str(tmp_path / "again")]
     refused(capsys, again, r"results\.json: not readable as JSON")
+    (run / "train.log").unlink()
+    (run / "train.log").mkdir()  # cannot be written, as on a disk that has become read-only
+    refused(capsys, ["--resume", str(run)], r"train\.log: Is a directory")
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "sco\n')
+    refused(capsys, ["--resume", str(run)], r"metrics\.jsonl, line 3: not a record of an epoch")
 
 
 @pytest.mark.slow

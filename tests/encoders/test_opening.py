@@ -82,6 +82,11 @@ def test_weights_of_a_whole_coca_lose_its_decoder(tmp_path):
         assert torch.allclose(encoder.encode_text(ids).pooled, coca.encode_text(ids, False), atol=1e-5)
 
 
+def test_an_input_smaller_than_one_patch_is_one_line():
+    with pytest.raises(InputError, match="--resolution 20 is less than the side of one patch, 32"):
+        open_encoder("", "ViT-B-32", "none", resolution=20)
+
+
 def test_a_tag_brings_weights_and_preprocessing(tmp_path, monkeypatch):
     published = tiny_encoder("SigLIP", tmp_path)
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: json.loads(json.dumps(published.architecture)))

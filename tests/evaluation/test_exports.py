@@ -114,7 +114,8 @@ def test_the_record_of_a_run_describes_how_its_codes_were_made(tmp_path):
     ("change", "message"),
     [
         ({"q_txt": None}, "lacks q_txt"),
-        ({"q_img": np.full((20, 16), 0.5)}, "q_img must be a matrix of -1/\\+1"),
+        ({"q_img": np.full((20, 16), 0.5)}, "q_img: holds values other than"),
+        ({"q_img": np.arange(320).reshape(20, 16) % 3 - 1.0}, "q_img: holds values other than -1/\\+1 or 0/1"),
         ({"r_img": np.ones((7, 16))}, "r_img and its labels differ in length"),
         ({"r_img": np.ones((90, 8))}, r"codes of \[8, 16\] bits"),
         ({"q_l": np.full((20, 4), 2)}, "q_l must be a matrix of 0/1"),

@@ -30,6 +30,12 @@ def test_packing_keeps_bits_and_distances_and_pads_with_zeros(seed, k_bits):
     assert (np.bitwise_count(words[:, None] ^ words[None]).sum(-1) == plain).all()
 
 
+@pytest.mark.parametrize("codes", [np.array([[-1, 1]]), np.array([[0.3, 1]]), np.array([[np.nan]])])
+def test_pack_takes_bits_alone(codes):
+    with pytest.raises(InputError, match="bits have values other than 0 and 1"):
+        pack(codes)
+
+
 def test_unpack_refuses_another_length():
     with pytest.raises(InputError, match="16 bits"):
         unpack(np.zeros((2, 3), np.uint8), 16)

@@ -14,7 +14,6 @@ manifest keeps all of them; training with `--draw-captions` draws another one in
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,9 @@ from math_hash.data.building.build import build_dataset
 from math_hash.data.building.lists import locate_images, require_files, source_from_lists
 from math_hash.data.building.source import Source
 from math_hash.errors import InputError, exit_code
+from math_hash.files import parse_json, read_bytes
+
+_MOST_BYTES = 1 << 31  # of an annotation file; the largest official one has 470 MB
 
 LABELS = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -74,7 +76,7 @@ def read_raw(raw: Path, images: Path, year: str | None) -> Source:
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path, _MOST_BYTES))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); download it again") from error
     if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:

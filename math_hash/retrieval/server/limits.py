@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from math_hash.data.images import open_image
+from math_hash.data.images import TooManyPixels, open_image
 from math_hash.errors import InputError
 
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1"}
@@ -200,14 +200,9 @@ def read_upload(content: bytes, max_pixels: int) -> Image.Image:
         HTTPException: 413 where it has more than `max_pixels` pixels, 415 where it cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(content)) as header:
-            pixels = header.width * header.height
-    except Exception as error:  # Pillow raises many kinds of errors on files that are not pictures
-        raise HTTPException(415, "the upload is no picture that can be read") from error
-    if pixels > max_pixels:
-        raise HTTPException(413, f"the picture has {pixels} pixels; at most {max_pixels} are taken")
-    try:
-        return open_image(io.BytesIO(content))
+        return open_image(io.BytesIO(content), max_pixels)
+    except TooManyPixels as error:
+        raise HTTPException(413, str(error)) from error
     except InputError as error:
         raise HTTPException(415, "the upload is no picture that can be read") from error
 
