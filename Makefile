@@ -1,5 +1,5 @@
-# make demo       draw a small dataset, train MATH on it, evaluate it, and draw what it retrieves; run again, it
-#                 evaluates the trained model, or resumes a run that was interrupted
+# make demo       math-hash demo --no-serve: draw a small dataset, train MATH on it, evaluate it, and draw what it
+#                 retrieves; run again, it evaluates the trained model, or resumes a run that was interrupted
 # make test       all tests and the examples in docstrings; make test-fast leaves out the slow ones and those that
 #                 start servers or browsers; JOBS sets how many processes run them
 # make lint       ruff and mypy; make format repairs what ruff can repair
@@ -11,15 +11,11 @@ JOBS ?= 2
 PY := .venv/bin/python
 # threads that wait for work sleep: on few cores, spinning ones would take the time of the other test process
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
-DEMO := RESULT_MATH_DEMO/demo_16/first
 
 .PHONY: demo test test-fast lint format bench clean
 
 demo: .venv/installed
-	@test -f dataset/demo/manifest.json || $(PY) tools/make_datasets/make_demo.py
-	@if [ -f $(DEMO)/results.json ]; then $(PY) main.py --dataset demo --k-bits 16 --pretrained $(DEMO); \
-	elif [ -f $(DEMO)/config.yaml ]; then $(PY) main.py --resume $(DEMO); \
-	else $(PY) main.py --is-train --dataset demo --k-bits 16 --save-dir $(DEMO); fi
+	@$(PY) -m math_hash demo --no-serve
 
 test: .venv/developed
 	$(PYTEST)
@@ -45,9 +41,11 @@ bench: .venv/developed
 	$(PY) -m pip install --quiet --editable .
 	@touch $@
 
-# with the tools for tests and linting, and what the tests start
+# with the tools for tests and linting, and what the tests start; without a Chromium, the tests of the page are skipped
 .venv/developed: .venv/installed
 	$(PY) -m pip install --quiet --editable ".[test,lint]"
+	@command -v chromium || command -v google-chrome || command -v chromium-browser || { apt-get update --quiet && \
+	apt-get install --yes --quiet --no-install-recommends chromium; } || echo "tests in a browser need a Chromium"
 	@touch $@
 
 clean:

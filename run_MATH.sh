@@ -13,7 +13,7 @@ cd "$(dirname "$0")"
 
 declare -A query=([flickr25k]=2000 [nuswide]=2100 [coco]=5000 [iaprtc12]=2000)
 declare -A train=([flickr25k]=10000 [nuswide]=10500 [coco]=10000 [iaprtc12]=10000)
-declare -A result=([flickr25k]=RESULT_MATH_FLICKR [nuswide]=RESULT_MATH_NUSWIDE [coco]=RESULT_MATH_COCO [iaprtc12]=RESULT_MATH_IAPRTC12)
+declare -A name=([flickr25k]=FLICKR [nuswide]=NUSWIDE [coco]=COCO [iaprtc12]=IAPRTC12)
 usage="usage: bash run_MATH.sh train|test [--method NAME] [flickr25k|nuswide|coco|iaprtc12 ...] [bits ...]"
 
 mode=${1:-}
@@ -35,10 +35,9 @@ done
 read -ra launch <<< "${MATH_LAUNCH:-python}"
 read -ra extra <<< "${MATH_ARGS:-}"
 for dataset in "${datasets[@]}"; do
-    results=${result[$dataset]}
-    [[ $method == MATH ]] || results=${results/MATH/$method}
+    results=RESULT_${method##*:}_${name[$dataset]}
     for k in "${bits[@]}"; do
-        options=(--method "$method" --dataset "$dataset" --k-bits "$k" --result-name "$results"
+        options=(--method "$method" --dataset "$dataset" --k-bits "$k"
                  --query-num "${query[$dataset]}" --train-num "${train[$dataset]}" "${extra[@]}")
         if [[ $mode == train ]]; then
             "${launch[@]}" main.py --is-train "${options[@]}"

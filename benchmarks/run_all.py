@@ -50,7 +50,8 @@ SECTIONS = (
         "Search",
         "compares engines on one collection of vectors of 64 floats, clustered around 2,000 centers or structureless. "
         "The first ones search 64-bit codes, the signs of the vectors; PQ16x4fs (8 bytes) and RaBitQfs (16 bytes) "
-        "search their own codes of the vectors. Each engine runs in a process of its own, where no other engine's "
+        "search their own codes of the vectors; MultiHash looks into buckets that differ in one bit. "
+        "Each engine runs in a process of its own, where no other engine's "
         'threads run beside it, with one thread and then with all; top 100. "alone" is one query at a time. Recall '
         'counts the 10 nearest codes, or the 10 nearest vectors: what a kind of code loses. "bytes/row" is what '
         "opening and searching adds to the memory of the process. This package's index holds ids too; it is built "

@@ -66,6 +66,7 @@ class Config:
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")
     bits: int = option(0, "evaluate only a trained model's m most significant bits (0: all)", minimum=0)
     resume: str = option("", "a run folder: continue it after its last finished epoch")
+    device: str = option("auto", "where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
     seed: int = option(1, "seed of all randomness in training", minimum=0)
 
     # the data
@@ -78,9 +79,7 @@ class Config:
     features: str = option("", "folder of precomputed features that replaces the encoder (see docs/features.md)")
     query_num: int = option(2000, "rows used as queries", minimum=1)
     train_num: int = option(10000, "rows used for training (validation rows included)", minimum=1)
-    val_num: int = option(
-        500, "rows cut from the training rows for choosing the epoch, with --select-on val", minimum=0
-    )
+    val_num: int = option(500, "training rows held out for choosing the epoch, with --select-on val", minimum=0)
     split_seed: int = option(1, "seed of the permutation that makes the split", minimum=0)
     unseen_labels: int = option(0, "labels, drawn with --split-seed, never trained on and evaluated alone", minimum=0)
     draw_captions: bool = option(False, "in each epoch, train on one of an image's captions, drawn at random")
@@ -129,10 +128,12 @@ class Config:
         ("index", "expected", "optimistic", "pessimistic"),
     )
     tracker: list[str] = option(["tensorboard"], "where losses and mAP are logged", ("tensorboard", "wandb", "mlflow"))
-    result_name: str = option("RESULT_MATH_FLICKR", "folder of the results")
-    save_dir: str = option("", "the run's folder (default: ./<result-name>/<dataset>_<k-bits>/<time>)")
+    result_name: str = option("", "folder of the results (default: RESULT_<method>_<DATASET>)")
+    save_dir: str = option("", "the run's folder (default: one of its own in ./<result-name>/<dataset>_<k-bits>)")
 
     def __post_init__(self) -> None:
+        dataset = "FLICKR" if self.dataset == "flickr25k" else self.dataset.upper()  # as the MATH release names it
+        self.result_name = self.result_name or f"RESULT_{self.method.rpartition(':')[2]}_{dataset}"
         self.precision = self.precision or ("no" if self.is_train else "auto")
         for item in fields(self):
             self._check(item)

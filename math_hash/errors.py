@@ -53,7 +53,7 @@ def import_extra(name: str, extra: str, where: object) -> ModuleType:
         raise InputError(f"{where}: needs `pip install 'math_hash[{extra}]'` ({name} is missing)") from error
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: object) -> str:
     """The message of another package's error, cut to one line of 200 characters."""
     return " ".join(str(error).split())[:200]
 

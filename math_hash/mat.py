@@ -201,7 +201,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: no such file; build the dataset with a tool of tools/make_datasets/, "
+            f"{path}: no such file; make the dataset with `math-hash dataset make`, "
             "or name its folder with `dataset_root` and `dataset`"
         ) from error
     except InputError:

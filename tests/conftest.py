@@ -13,7 +13,7 @@ from math_hash.testing.tiny import ON_CPU, TINY, launcher, make_tiny_dataset, ti
 
 __all__ = ["ON_CPU", "TINY", "launcher", "make_tiny_dataset", "tiny_clip", "write_tiny_clip"]
 
-pytest_plugins = ["retrieval.server.fixtures"]
+pytest_plugins = ["retrieval.server.fixtures", "retrieval.server.browser"]
 
 SHARED = Path(os.environ.get("MATH_HASH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]

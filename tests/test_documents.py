@@ -43,7 +43,7 @@ def test_commands_have_the_flags_that_the_pages_use(command, capsys):
     if words[start] == "main.py":
         named = ["main.py"]
     elif words[start + 1] == "dataset":
-        named = words[start + 1 : start + 3]
+        named = words[start + 1 : start + 3 + (words[start + 2] == "make")]
     else:
         named = words[start + 1 : start + 2]
     if not named:

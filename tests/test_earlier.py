@@ -82,7 +82,11 @@ def test_encoding_the_pictures_again_writes_the_same_rows_and_codes(earlier_mode
         earlier_model, EARLIER / "pictures" / "pictures.csv", tmp_path / "codes",
         columns=Columns(labels="label"), continuous=True, num_workers=0, progress=False,
     )  # fmt: skip
-    for name in ("codes.npy", "rows.jsonl", "rejected.tsv"):
+    # version 0.1 called the labels `label` in rows.jsonl
+    again, earlier = (list(CodesFolder.open(path).rows()) for path in (tmp_path / "codes", EARLIER / "codes"))
+    assert again == earlier
+    assert earlier[0][1]["labels"] == ["red", "green"]
+    for name in ("codes.npy", "rejected.tsv"):
         assert (tmp_path / "codes" / name).read_bytes() == (EARLIER / "codes" / name).read_bytes(), name
     before = CodesFolder.open(EARLIER / "codes")
     assert np.allclose(folder.continuous, before.continuous, atol=1e-3)

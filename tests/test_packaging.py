@@ -27,7 +27,13 @@ MODULES = [
     if path.stem != "__main__"  # runs the command
 ]
 # modules whose name is not that of the distribution
-MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml", "faiss-cpu": "faiss"}
+MODULE_OF = {
+    "open_clip_torch": "open_clip",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "faiss-cpu": "faiss",
+    "pillow-heif": "pillow_heif",
+}
 
 
 def requirements() -> dict[str, str]:

@@ -6,14 +6,19 @@ import, so only `run` imports modules that need it.
 
 import argparse
 import atexit
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import cache
 
 from math_hash.cli import (
+    album,
     benchmark,
     compare,
     dataset,
+    delete,
+    demo,
     duplicates,
     encode,
     encode_features,
@@ -23,14 +28,15 @@ from math_hash.cli import (
     leak_check,
     search,
     serve,
+    sync,
     train,
 )
 from math_hash.cli.flags import add_flags, given_options
-from math_hash.errors import InputError, exit_code
+from math_hash.errors import InputError, exit_code, import_extra
 
 _COMMANDS = (
-    train, evaluate, leak_check, dataset, encode_features, benchmark, compare, encode, index, search, duplicates, serve,
-    export,
+    demo, album, sync, train, evaluate, leak_check, dataset, encode_features, benchmark, compare, encode, index, delete,
+    search, duplicates, serve, export,
 )  # fmt: skip
 
 
@@ -41,7 +47,7 @@ def main_py(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("main.py", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_flags(parser)
     flags = vars(parser.parse_args(arguments))
-    _leave_processes_at_exit()
+    _prepare_process()
     return exit_code(lambda: _train_or_evaluate(flags))
 
 
@@ -59,18 +65,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`math-hash COMMAND`. Returns the exit code."""
     if "" not in sys.path:  # so that --method package.module:Class finds modules in the working directory
         sys.path.append("")
-    parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_command(commands)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import_extra("argcomplete", "completion", "completion").autocomplete(parser)
     flags = vars(parser.parse_args(arguments))
     handler = flags.pop("handler")
-    _leave_processes_at_exit()
+    _prepare_process()
     return exit_code(lambda: handler(flags))
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
+    parser.add_argument("--version", action="version", version=f"math_hash {sys.modules['math_hash'].__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_command(commands)
+    return parser
+
+
 @cache
-def _leave_processes_at_exit() -> None:
+def _prepare_process() -> None:
+    # the user chose the number of workers; PyTorch's advice would stand between the lines of the results
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     atexit.register(_leave_processes)
 
 

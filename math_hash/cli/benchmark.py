@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import METHOD_NAMES, add_flags, given_options
 from math_hash.cli.train import train_with
 from math_hash.config import make_config, read_yaml
 from math_hash.errors import InputError
@@ -14,7 +14,7 @@ _BENCHMARK_HELP = """\
 Train and evaluate methods at several code lengths, and write one table and one plot. Given again, the same command
 skips finished runs and continues interrupted ones.
 
-  math-hash benchmark --methods MATH MITH DCMH ITQ --bits 16 64 --seeds 3 --dataset demo
+  math-hash benchmark --methods MATH MITH DCMH ITQ --k-bits 16 64 --seeds 3 --dataset demo
 
 With --learning-rates, each method is first trained with every one of them, with seed 1 at the first code length; all
 its runs in the table have the rate with the best validation score.
@@ -23,7 +23,7 @@ All other options are those of training and apply to every run; options of a met
 them.
 """
 CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
-CHOSEN = ("command", "methods", "bits", "seeds", "learning_rates", "output")
+CHOSEN = ("command", "methods", "lengths", "seeds", "learning_rates", "output")
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,8 +34,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=_BENCHMARK_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="methods to compare (default: all)")
-    parser.add_argument("--bits", nargs="+", type=int, default=[16, 32, 64], metavar="K", help="code length (16 32 64)")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help=f"methods to compare (default: all): {' '.join(METHOD_NAMES)}"
+    )
+    for flag, text in (("--k-bits", "lengths of the codes, in bits (16 32 64)"), ("--bits", argparse.SUPPRESS)):
+        parser.add_argument(flag, dest="lengths", nargs="+", type=int, default=[16, 32, 64], metavar="K", help=text)
     seeds_help = "runs of each method, with seeds 1, 2, ...; one number, or one for each length (3)"
     parser.add_argument("--seeds", nargs="+", type=int, default=[3], metavar="N", help=seeds_help)
     parser.add_argument(
@@ -53,8 +56,8 @@ def run(flags: dict[str, Any]) -> None:
     base = make_config({**given, "is_train": True})
     if not base.batch_size:
         raise InputError("--batch-size auto: methods must be compared at the same batch size; give a number")
-    seeds = chosen["seeds"] * len(chosen["bits"]) if len(chosen["seeds"]) == 1 else chosen["seeds"]
-    if len(seeds) != len(chosen["bits"]):
+    seeds = chosen["seeds"] * len(chosen["lengths"]) if len(chosen["seeds"]) == 1 else chosen["seeds"]
+    if len(seeds) != len(chosen["lengths"]):
         raise InputError(f"--seeds: {len(seeds)} numbers for {len(chosen['bits'])} code lengths; give one, or one each")
     from math_hash.methods import METHODS, find_method, short_name
     from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
@@ -88,14 +91,14 @@ def run(flags: dict[str, Any]) -> None:
 
     learning = [method for method in methods if find_method(method).trained_by_gradient]
     rates = chosen["learning_rates"] or []
-    tried = train([cell_of(method, chosen["bits"][0], 1, lr) for method in learning for lr in rates])
+    tried = train([cell_of(method, chosen["lengths"][0], 1, lr) for method in learning for lr in rates])
     best: dict[str, Cell] = {}
     for cell in tried:
         best[cell.method] = max(best.get(cell.method, cell), cell, key=lambda one: one.results()["validation"])
     cells = [
         cell_of(method, k_bits, seed, best[method].lr if method in best else None)
         for seed in range(1, max(seeds) + 1)
-        for k_bits, runs in zip(chosen["bits"], seeds, strict=True)
+        for k_bits, runs in zip(chosen["lengths"], seeds, strict=True)
         for method in methods
         if seed <= runs
     ]

@@ -22,7 +22,7 @@ RaBitQ, PQ and OPQ need `pip install 'math_hash[search]'`, and are left out with
 
 The other options are those of training, with their defaults there.
 """
-_WITHOUT = ("k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels")
+_WITHOUT = ("k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels", "result_name")
 DEFAULT_UNSEEN = 4
 
 
@@ -37,7 +37,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     most = "bits of learned codes; the longest are trained, shorter ones are their most significant bits"
     lengths = (16, 32, 64, 128, 256)
     shown = f"{most} (default: {' '.join(map(str, lengths))})"
-    parser.add_argument("--code-lengths", nargs="+", type=int, default=lengths, metavar="K", help=shown)
+    for flag, text in (("--k-bits", shown), ("--code-lengths", argparse.SUPPRESS)):
+        parser.add_argument(flag, dest="lengths", nargs="+", type=int, default=lengths, metavar="K", help=text)
     instead = "finished runs of one method, instead of training one; several, where they share a frozen encoder"
     parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help=instead)
     spaces = "quantize the vectors after canonical correlation analysis: for two encoders that share no space"
@@ -53,9 +54,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(flags: dict[str, Any]) -> None:
     """Train what is missing, measure, and write the table and the figure."""
     del flags["command"]
-    bits, runs, aligned, output = (flags.pop(name) for name in ("code_lengths", "runs", "align", "output"))
+    bits, runs, aligned, output = (flags.pop(name) for name in ("lengths", "runs", "align", "output"))
     if min(bits) < 1:
-        raise InputError(f"--code-lengths {min(bits)}: is below 1")
+        raise InputError(f"--k-bits {min(bits)}: is below 1")
     given = given_options(flags)
     from math_hash.evaluation.compare_report import sentences, write_comparison
     from math_hash.training.compare import compare

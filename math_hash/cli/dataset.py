@@ -1,32 +1,62 @@
-"""`math-hash dataset`: check a dataset folder, or draw some of its rows."""
+"""`math-hash dataset`: make a dataset folder, check one, or draw some of its rows."""
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+# modules of `math_hash.data.building`
+_DATASETS = {
+    "custom": "your own collection: a table, a folder of pictures, tars",
+    "embeddings": "embeddings of pictures and of texts",
+    "demo": "a small drawn dataset",
+    "flickr25k": "MIRFlickr-25K",
+    "nuswide": "NUS-WIDE",
+    "coco": "MS COCO",
+    "iaprtc12": "IAPR TC-12",
+}
+_ACTIONS = {
+    "check": "Check a dataset folder: lengths, 0/1 labels, checksums, every picture. Prints a summary and writes "
+    "it into manifest.json; unusable pictures are listed in rejected.tsv.",
+    "show": "Draw rows of a dataset with their texts and labels, as one picture.",
+}
+_MAKE_HELP = "Make a dataset folder from a download or from your own collection. NAME is one of:\n\n"
+_MAKE_HELP += "\n".join(f"  {name:12}{text}" for name, text in _DATASETS.items())
+_MAKE_HELP += "\n\nThe arguments of one are listed by: math-hash dataset make NAME --help"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to those of `math-hash`."""
-    group = commands.add_parser("dataset", help="check a dataset folder, or draw some of its rows")
+    group = commands.add_parser("dataset", help="make a dataset folder, check one, or draw some of its rows")
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
-    texts = {
-        "check": "Check a dataset folder: lengths, 0/1 labels, checksums, every picture. Prints a summary and writes "
-        "it into manifest.json; unusable pictures are listed in rejected.tsv.",
-        "show": "Draw rows of a dataset with their texts and labels, as one picture.",
-    }
-    for name, text in texts.items():
+    make = actions.add_parser(
+        "make",
+        help="make a dataset folder",
+        description=_MAKE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    make.add_argument("name", choices=_DATASETS, metavar="NAME", help="which dataset")
+    make.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
+    make.set_defaults(handler=make_dataset)
+    for name, text in _ACTIONS.items():
         action = actions.add_parser(name, help=text.split(":")[0].split(",")[0].rstrip("."), description=text)
         action.add_argument("folder", type=Path, help="folder with index.mat, caption.mat, label.mat and label_t.mat")
         action.add_argument("--image-root", default="", help="folder that image paths start from (default: recorded)")
         action.add_argument("--allow-unlabelled", action="store_true", help="rows may lack a label")
         if name == "check":
-            levels = "decode each picture, or only check that it exists"
+            levels = "decode each picture, or only check that it exists (full)"
             action.add_argument("--check", choices=("full", "fast"), default="full", help=levels)
         else:
             action.add_argument("--output", type=Path, help="picture to write (default: <folder>.png)")
             action.add_argument("--rows", type=int, default=24, help="number of rows (24)")
             action.add_argument("--seed", type=int, default=1, help="seed of the choice of rows (1)")
         action.set_defaults(handler=run)
+
+
+def make_dataset(flags: dict[str, Any]) -> None:
+    """Make the named dataset with the tool's own arguments."""
+    tool = import_module(f"math_hash.data.building.{flags['name']}")
+    tool.build(tool.make_parser(f"math-hash dataset make {flags['name']}").parse_args(flags["arguments"]))
 
 
 def run(flags: dict[str, Any]) -> None:

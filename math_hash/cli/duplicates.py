@@ -81,6 +81,9 @@ def run(flags: argparse.Namespace) -> None:
         raise InputError(f"--limit {flags.limit}; expected 1 or more")
     if flags.mismatches and flags.radius is not None:
         raise InputError("--radius: --mismatches sorts all rows by distance; leave it out")
+    for name in ("query_num", "train_num", "split_seed"):
+        if getattr(flags, name) is not None and not flags.leaks:
+            raise InputError(f"--{name.replace('_', '-')}: is for --leaks DATASET, which tells which rows are queries")
     limit = flags.limit or (None if flags.json or flags.output else _SHOWN)
     radius = 2 if flags.radius is None else flags.radius
     with ExitStack() as opened:

@@ -55,6 +55,10 @@ def run(flags: argparse.Namespace) -> None:
         raise InputError(
             "--quantize: needs --format onnx, and --compare-on INPUT, pictures or texts to compare bits on"
         )
+    if flags.compare_on and not flags.quantize:
+        raise InputError("--compare-on: compares bits with those of a quantized model; give --quantize int8 too")
+    if flags.private and not flags.push:
+        raise InputError("--private: is for the hub's repository; give --push USER/NAME too")
     model = load_model(flags.model)
     if not isinstance(model, HashModel):
         raise InputError(f"{flags.model}: is already an exported model")

@@ -9,6 +9,22 @@ from typing import Any, get_origin
 from math_hash.config import PRECISIONS, RELEASE_OPTIONS, Config, parse_setting
 from math_hash.errors import flag
 
+# the first field of each group of `Config`, and what --help calls the group
+_GROUPS = {
+    "is_train": "the task",
+    "dataset_root": "the data",
+    "clip_path": "the encoder",
+    "epochs": "the optimizer",
+    "valid_freq": "validation and results",
+}
+# `METHODS`, whose module imports PyTorch, which takes seconds
+METHOD_NAMES = (
+    "MATH", "MITH", "CMCL", "DSPH", "DCGH", "DScPH", "DNPH", "DNpH", "DCHMT", "TwDH", "DHaPH", "DDBH", "DDWSH", "DPBE",
+    "DPSIH", "DIMCH", "MMACH", "MESDCH", "MLSPH", "SCAHN", "DCMH", "Pairwise", "UCCH", "DGCPN", "CIRH", "JDSH", "DJSRH",
+    "ITQ", "PCA", "LSH", "DMsH-LN", "ClassifierBits", "CCA-ITQ",
+)  # fmt: skip
+DEVICE = "cpu"  # of commands that encode single queries
+
 
 @dataclass(frozen=True)
 class _HeadFlag:
@@ -46,9 +62,12 @@ def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = (), hi
         hidden: fields whose flags are read, so that the command can refuse them, but not shown by --help.
     """
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these options (names with _)")
+    group: argparse._ActionsContainer = parser
     for item in fields(Config):
+        if item.name in _GROUPS:
+            group = parser.add_argument_group(_GROUPS[item.name])
         if item.name not in without and item.name != "method_options":
-            action = _add_flag(parser, item)
+            action = _add_flag(group, item)
             action.help = argparse.SUPPRESS if item.name in hidden else action.help
     if "method_options" in without:
         return
@@ -73,16 +92,23 @@ def _add_method_flags(group: argparse._ActionsContainer) -> Iterator[argparse.Ac
             )
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add `--precision`, in which a model encodes."""
+def add_model_flags(parser: argparse.ArgumentParser, device: str = DEVICE) -> None:
+    """Add `--device` and `--precision`, where and in which a model encodes.
+
+    Args:
+        device: the default of `--device`.
+    """
+    parser.add_argument("--device", default=device, help=f"where it encodes: cpu, cuda, cuda:1, mps ({device})")
     meaning = "of encoding; auto: bf16 weights where the processor or the GPU multiplies bf16 (auto)"
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=meaning)
 
 
-def _add_flag(parser: argparse.ArgumentParser, item: Field) -> argparse.Action:
+def _add_flag(parser: argparse._ActionsContainer, item: Field) -> argparse.Action:
     default = "" if item.default in ("", None) or item.type is bool else f" (default: {item.default})"
     if get_origin(item.type) is list:
         default = f" (default: {' '.join(item.default_factory())})" if callable(item.default_factory) else ""
+    if item.name == "method":
+        default += "; " + " ".join(METHOD_NAMES)
     arguments = {"dest": item.name, "default": None, "help": item.metadata["help"] + default}
     if item.type is bool:
         action = "store_true" if item.default is False else argparse.BooleanOptionalAction

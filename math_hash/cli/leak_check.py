@@ -16,7 +16,10 @@ the rest of their batch are. A run folder is checked on its own dataset.
   {command} RUN
   {command} MODEL --dataset flickr25k --rows 500
 """
-_WITHOUT = ("is_train", "resume", "pretrained", "ties", "result_name", "save_dir", "freeze_encoder", "image_cache")
+_WITHOUT = (
+    "is_train", "resume", "pretrained", "ties", "result_name", "save_dir", "freeze_encoder", "image_cache", "cache_dir",
+    "val_num", "select_on", "unseen_labels", "precision",
+)  # fmt: skip
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

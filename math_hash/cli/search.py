@@ -1,50 +1,66 @@
-"""`math-hash search`: search an index by words or by a picture; prints a table or JSON, or writes a page."""
+"""`math-hash search`: search an index by words, a picture or a row; prints a table or JSON, or writes a page."""
 
 import argparse
-import html
 import json
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_precision
+from math_hash.cli.flags import DEVICE, add_model_flags
 from math_hash.errors import InputError
 from math_hash.files import write_text
-from math_hash.retrieval.results import SearchResults
-from math_hash.retrieval.searcher import CANDIDATES, RERANKS, Searcher
+from math_hash.retrieval.client import MOST_RESULTS, Client
+from math_hash.retrieval.filters import parse_filters
+from math_hash.retrieval.ids import as_id
+from math_hash.retrieval.results import Result, SearchResults
+from math_hash.retrieval.searcher import CANDIDATES, RERANKS, EncodedQuery, Searcher
 
 _HELP = """\
-Search an index by words or by a picture.
+Search an index by words, by a picture, or by a row of it, which needs no model.
 
-  math-hash search photos.index --model RUN --text "two dogs on a beach" --images photos --html results.html
-  math-hash search photos.index --model RUN --image photo.jpg --radius 10 --filter label=dog
+  math-hash search photos.index --model RUN --text "two dogs on a beach" --image-root photos --output results.html
+  math-hash search photos.index --model RUN --image photo.jpg --radius 10
+  math-hash search photos.index --id beach/7.jpg --filter "labels=dog|cat" --filter "year>=2015"
+  math-hash search --server http://127.0.0.1:8000 --text "two dogs on a beach"
 """
-_STYLE = "body{font:15px system-ui,sans-serif;margin:1rem}"
+# flags that have no effect in a search by a server, and their defaults
+_OF_INDEX = {
+    "index": None, "model": None, "image_root": None, "device": DEVICE, "precision": "auto", "bits": None,
+    "rerank": "asymmetric", "codes": None, "candidates": CANDIDATES,
+}  # fmt: skip
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
     parser = commands.add_parser(
         "search",
-        help="search an index by words or by a picture",
+        help="search an index by words, a picture or a row",
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("index", metavar="URI", help="the index")
-    parser.add_argument("--model", required=True, help="the model that made the codes")
+    parser.add_argument("index", nargs="?", metavar="URI", help="the index")
+    parser.add_argument("--model", help="the model that made the codes, for --text and --image")
+    parser.add_argument("--server", metavar="URL", help="ask the server of `math-hash serve`, instead of an index")
+    parser.add_argument("--token", help="of the server (MATH_HASH_TOKEN)")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--text", help="words to search for")
     query.add_argument("--image", type=Path, help="picture to search for")
-    parser.add_argument("--top", type=int, default=20, help="number of results (20)")
+    query.add_argument("--id", help="row of the index to search for; without a model")
+    parser.add_argument("--top-k", type=int, default=20, help="number of results (20)")
+    parser.add_argument("--top", dest="top_k", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--radius", type=int, help="all rows within this Hamming distance instead")
-    parser.add_argument("--filter", nargs="+", default=[], metavar="NAME=VALUE", help="metadata that results must have")
-    add_precision(parser)
+    add_filter_flag(parser, "metadata that results must have")
+    add_model_flags(parser)
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     add_rerank_flags(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--html", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
-    parser.add_argument("--images", type=Path, help="folder that image paths start from, for --html")
+    form.add_argument("--output", type=Path, metavar="FILE", help="write a contact sheet that opens in a browser")
+    form.add_argument("--html", dest="output", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--image-root", type=Path, help="folder that image paths start from, for --output")
+    parser.add_argument("--images", dest="image_root", type=Path, help=argparse.SUPPRESS)
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 
@@ -61,47 +77,91 @@ def add_rerank_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_filter_flag(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add `--filter`, which `parse_filters` reads."""
+    parser.add_argument(
+        "--filter", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help=f'{meaning}, such as "labels=dog|cat" "year>=2015" "year=2015..2018" "labels!=cat"',
+    )  # fmt: skip
+
+
 def run(flags: argparse.Namespace) -> None:
     """Search, and print or write the results."""
-    where = dict(_condition(text) for text in flags.filter)
+    where = parse_filters(flags.filter)
     if flags.image and not flags.image.is_file():
         raise InputError(f"--image {flags.image}: no such picture")
-    results = _search(flags, where)
+    if flags.image_root and not flags.output:
+        raise InputError("--image-root: is for the pictures of a contact sheet; give --output FILE too")
+    client = _client(flags)
+    results = _ask(client, flags, where) if client else _search(flags, where)
     if flags.json:
         ranked = [{"rank": rank, **vars(result)} for rank, result in enumerate(results, start=1)]
         print(json.dumps(ranked, ensure_ascii=False, indent=2))
-    elif flags.html:
-        query = flags.text if flags.text is not None else str(flags.image)
-        _write_sheet(flags.html, query, results)
-        print(f"{len(results)} results: {flags.html}")
+    elif flags.output:
+        from math_hash.retrieval.contact_sheet import SIDE, contact_sheet
+
+        query = next(str(given) for given in (flags.text, flags.image, flags.id) if given is not None)
+        write_text(flags.output, contact_sheet(query, results, partial(_picture, client, flags.image_root, SIDE)))
+        print(f"{len(results)} results: {flags.output}")
     else:
         _print_table(results)
     for note in results.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _condition(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise InputError(f"--filter {text}: expected NAME=VALUE, such as label=dog")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, parsed if isinstance(parsed, str | int | float | bool) else value
+def _client(flags: argparse.Namespace) -> Client | None:
+    """The server to ask; None: an index is to be opened here.
+
+    Raises:
+        InputError: flags of the one are given to the other, or neither is named.
+    """
+    if not flags.server:
+        if flags.token:
+            raise InputError("--token: is of a server; give --server URL too")
+        if not flags.index:
+            raise InputError("nothing to search: give an index, or --server URL")
+        return None
+    for name, default in _OF_INDEX.items():
+        if getattr(flags, name) != default:
+            flag = "the index" if name == "index" else f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag}: is of the server, and set where it is started; leave it out with --server")
+    return Client(flags.server, flags.token or os.environ.get("MATH_HASH_TOKEN", ""))
+
+
+def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:
+    top_k = flags.top_k if flags.radius is None else MOST_RESULTS
+    if flags.id is not None:
+        answer = client.search_id(flags.id, top_k, flags.radius, where)
+    elif flags.image:
+        answer = client.search_image(flags.image, top_k, flags.radius, where)
+    else:
+        answer = client.search_text(flags.text, top_k, flags.radius, where)
+    if flags.radius is not None and len(answer.results) == MOST_RESULTS:
+        answer.notes.append(f"there may be more: a server returns at most {MOST_RESULTS} rows")
+    return answer
 
 
 def _search(flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:
-    from math_hash.models.load import load_model
     from math_hash.retrieval import open_index
 
-    with open_index(flags.index, create=False, image_root=flags.images) as index:
-        model = load_model(flags.model, precision=flags.precision)
+    top_k = flags.top_k if flags.radius is None else None
+    if flags.id is None and flags.model is None:
+        raise InputError("--model: is missing; --text and --image need the model that made the codes")
+    with open_index(flags.index, create=False) as index:
+        if flags.id is not None:
+            row = index.rows([as_id(flags.id, index.id_kind)])[0]
+            if row is None:
+                raise InputError(f"--id {flags.id}: {flags.index} has no such row")
+            return Searcher(index, None).search(EncodedQuery(row[0][None]), top_k, flags.radius, where)
+        from math_hash.models.device import choose_device
+        from math_hash.models.load import load_model
+
+        model = load_model(flags.model, choose_device(flags.device), flags.precision)
         if flags.bits is not None:
             model = model.with_bits(flags.bits)
         searcher = Searcher(index, model, flags.rerank, flags.codes, flags.candidates)
         query = searcher.query("image", flags.image) if flags.image else searcher.query("text", flags.text)
-        return searcher.search(query, flags.top if flags.radius is None else None, flags.radius, where)
+        return searcher.search(query, top_k, flags.radius, where)
 
 
 def _print_table(results: SearchResults) -> None:
@@ -115,7 +175,10 @@ def _print_table(results: SearchResults) -> None:
         print(f"{rank:4d}  {result.distance:8d}  {result.id!s:{width}}  {words[:100]}")
 
 
-def _write_sheet(path: Path, query: str, results: SearchResults) -> None:
-    title = html.escape(query)
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    write_text(path, f"{head}<h1>{title}</h1>{results.as_html()}</html>\n")
+def _picture(client: Client | None, root: Path | None, side: int, result: Result) -> bytes | None:
+    """The picture of a row, as JPEG: from the server, or from below the folder of the pictures."""
+    if client:
+        return client.picture(result.id, side)
+    from math_hash.retrieval.thumbnail import thumbnail
+
+    return thumbnail(root, result.metadata, side) if root else None

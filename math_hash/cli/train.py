@@ -9,10 +9,10 @@ from math_hash.config import Config, make_config
 HELP = """\
 Train a model on a dataset and evaluate it. A first run that needs no download:
 
-  python tools/make_datasets/make_demo.py
+  math-hash dataset make demo
   {command} --dataset demo
 
-With OpenAI's weights in cache/ViT-B-32.pt and a dataset made by tools/make_datasets/make_flickr25k.py:
+With OpenAI's weights in cache/ViT-B-32.pt and a dataset made by `math-hash dataset make flickr25k`:
 
   {command} --dataset flickr25k --k-bits 16
 

@@ -17,7 +17,7 @@ TRAINING_ONLY = (
 # fields that describe the run's own dataset, and no other
 _OF_DATASET = (
     "image_root", "index_file", "caption_file", "label_file", "label_t_file", "features", "query_num", "train_num",
-    "val_num", "split_seed", "unseen_labels",
+    "val_num", "split_seed", "unseen_labels", "result_name",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def options_of(model: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         saved = read_yaml(model / "config.yaml")
         if given.get("dataset", saved.get("dataset")) != saved.get("dataset"):
             saved = {name: value for name, value in saved.items() if name not in _OF_DATASET}
-        saved |= {"is_train": False, "resume": "", "save_dir": "", "bits": 0}
+        saved |= {"is_train": False, "resume": "", "save_dir": "", "bits": 0, "device": "auto"}
     elif (model / "config.json").is_file():
         content = read_json(model / "config.json")
         saved = {name: content[name] for name in ("method", "k_bits") if name in content}

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from math_hash.data.records import PICTURES, Columns, Record, as_list
+from math_hash.data.picture_formats import PICTURES
+from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import is_remote, remote_tars
+from math_hash.data.same_picture import merge_adjacent
 from math_hash.data.tars import numbered_tars, read_remote_tars, read_tars
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
@@ -29,7 +31,8 @@ def read_collection(source: str | Path, columns: Columns) -> tuple[Path, Iterato
         columns: names of a table's columns, and which one is needed.
 
     Returns:
-        The folder that image paths are relative to, and the records.
+        The folder that image paths are relative to, and the records. Rows of a table or a saved dataset that follow one
+        another and have the same picture are one record.
 
     Raises:
         InputError: there is no such thing, it is of no known form, or it lacks the named columns.
@@ -40,14 +43,16 @@ def read_collection(source: str | Path, columns: Columns) -> tuple[Path, Iterato
     if source.suffix.lower() == ".tar" and "{" in str(source) and not source.exists():
         root, shards = numbered_tars(str(source))
         return root, read_tars(shards, columns, root)
+    if source.exists() and not source.is_file() and not source.is_dir():
+        raise InputError(f"{source}: is a device or a pipe; write its content to a file first")
     if source.is_file() and source.suffix.lower() in TABLES:
-        return source.parent, read_table(source, columns)
+        return source.parent, _merged(read_table(source, columns), columns)
     if source.is_file() and source.suffix.lower() == ".txt" and columns.needed == "text":
-        return source.parent, read_text_file(source)
+        return source.parent, map(columns.checked, read_text_file(source))
     if source.is_file() and source.suffix.lower() == ".tar":
         return source.parent, read_tars([source], columns, source.parent)
     if source.is_dir() and any((source / name).exists() for name in ("dataset_info.json", "dataset_dict.json")):
-        return source, read_hugging_face(source, columns)
+        return source, _merged(read_hugging_face(source, columns), columns)
     if source.is_dir():
         shards = sorted(source.glob("*.tar"))
         return source, read_tars(shards, columns, source) if shards else map(columns.checked, read_folder(source))
@@ -55,11 +60,17 @@ def read_collection(source: str | Path, columns: Columns) -> tuple[Path, Iterato
     raise InputError(f"{source}: {'is of no known form' if source.exists() else 'is not there'}; expected {forms}")
 
 
+def _merged(records: Iterator[Record], columns: Columns) -> Iterator[Record]:
+    return map(columns.checked, merge_adjacent(records))
+
+
 def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     """Rows of a CSV or TSV file with a heading line, or of a JSON Lines file.
 
+    Numbers in further columns are numbers, in CSV too, where that loses nothing: "7" and "0.5", but not "007".
+
     Raises:
-        InputError: the file is empty, or lacks the needed column.
+        InputError: the file is empty, lacks the needed column, or a quotation mark swallows several of its lines.
     """
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         yield from _json_lines(path, columns)
@@ -67,18 +78,38 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     csv.field_size_limit(1 << 27)
     heading = next(stream_lines(path), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
-    rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="")
+    rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="", strict=True)
     _require_column(path, columns, rows.fieldnames or [])
     while True:
-        where = f"{path}, line {rows.line_num + 1}"
+        first = rows.line_num + 1
+        where = f"{path}, line {first}"
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
+            if (last := rows.reader.line_num) > first:
+                raise InputError(
+                    f"{where}: a quotation mark is opened and not closed ({error} in line {last}); close it, or write "
+                    '"" for a quotation mark inside a value'
+                ) from error
             yield Record(where, problem=f"not a line of a table ({error})")
             continue
-        yield columns.checked(columns.record(where, row))
+        record = columns.record(where, row)
+        record.others = {name: _as_number(value) for name, value in record.others.items()}
+        yield record
+
+
+def _as_number(text: str) -> Any:
+    """The number that is written exactly like the text and that all readers of JSON read exactly, or the text."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if str(number) == text and abs(number) < 2**53:
+            return number
+    return text
 
 
 def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
@@ -89,7 +120,7 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
         where = f"{path}, line {number}"
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Record(where, problem=f"not JSON ({error})")
             continue
         if not isinstance(values, dict):
@@ -98,7 +129,10 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Record]:
         if not known:
             _require_column(path, columns, list(values))
             known = True
-        yield columns.checked(columns.record(where, values))
+        try:
+            yield columns.record(where, values)
+        except RecursionError as error:
+            yield Record(where, problem=f"nested too deeply ({error})")
 
 
 def read_text_file(path: Path) -> Iterator[Record]:
@@ -158,7 +192,7 @@ def read_hugging_face(folder: Path, columns: Columns) -> Iterator[Record]:
             record = columns.record(f"{folder}{'/' if name else ''}{name}, row {row}", {**values, columns.image: ""})
             if image:
                 record.image, record.content = str(image.get("path") or f"{name}{row}.jpg"), image.get("bytes")
-            yield columns.checked(record)
+            yield record
 
 
 def _class_names(feature: Any) -> Callable[[str], str] | None:

@@ -1,11 +1,12 @@
 """Records: the rows of a person's own collection, whatever it is stored in."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+LARGEST_METADATA = 2**20  # bytes of a row's metadata as JSON
 
 
 @dataclass
@@ -36,13 +37,20 @@ class Record:
     others: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
+    def metadata(self) -> dict[str, Any]:
+        """What is kept of the row beside its code."""
+        own = {"image": self.image, "text": " ".join(self.texts), "labels": self.labels}
+        metadata = {**self.others, **{name: value for name, value in own.items() if value}}
+        return {**metadata, "member": list(self.member)} if self.member[0] >= 0 else metadata
+
 
 @dataclass(frozen=True)
 class Columns:
     """How to read a table.
 
     Attributes:
-        image, text, labels, id: names of the columns, or keys in JSON.
+        image, text, labels, id: names of the columns, or keys in JSON. Where `labels` is "labels", a column "label" is
+            read too.
         vector: name of the column of vectors in parquet files; "": the only one.
         separator: the character between two labels.
         needed: "image" or "text", which no row may lack.
@@ -62,21 +70,35 @@ class Columns:
         return self.image if self.needed == "image" else self.text
 
     def checked(self, record: Record) -> Record:
-        """The same record, with a `problem` where it lacks what is needed."""
+        """The same record, with a `problem` where it lacks what is needed, or cannot be written."""
         if not record.problem and not (record.image if self.needed == "image" else record.texts):
             record.problem = "has no picture" if self.needed == "image" else "has no text"
+        record.problem = record.problem or _unusable(record)
+        record.where = record.where.encode(errors="backslashreplace").decode()  # messages are UTF-8
         return record
 
     def record(self, where: str, values: dict[str, Any]) -> Record:
         """The record of a table's row; texts and labels may be lists already."""
-        image = values.get(self.image)
-        record = Record(where, str(values.get(self.id) or ""), str(image or "").strip())
+        row_id, image = ("" if values.get(name) is None else str(values[name]) for name in (self.id, self.image))
+        record = Record(where, row_id, image.strip())
         record.texts = as_list(values.get(self.text), None)
-        own = (self.id, self.image, self.text, self.labels, "")
+        labels = "label" if self.labels == "labels" and self.labels not in values else self.labels
+        own = (self.id, self.image, self.text, labels, "")
         record.others = {name: value for name, value in values.items() if name not in own and _is_scalar(value)}
-        if values.get(self.labels) is not None:
-            record.labels = as_list(values[self.labels], self.separator) or None
+        if values.get(labels) is not None:
+            record.labels = as_list(values[labels], self.separator) or None
         return record
+
+
+def _unusable(record: Record) -> str:
+    """Why the record cannot be written as UTF-8, or found by its path, or ""."""
+    if "\0" in record.id + record.image:
+        return "has a null character in its id or path"
+    try:
+        size = len(json.dumps([record.id, record.metadata()], ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8 (half a character, or a file's name in another encoding); rename or repair it"
+    return f"holds {size} bytes; expected at most {LARGEST_METADATA}" if size > LARGEST_METADATA else ""
 
 
 def _is_scalar(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from math_hash.files import write_text
+from math_hash.files import write_bytes
 
 REJECTED = "rejected.tsv"
 
@@ -24,7 +24,7 @@ def write_rejected(
     """
     table = [columns, *rows] if columns else rows
     lines = ("\t".join(" ".join(str(value).split()) for value in row) + "\n" for row in table)
-    write_text(path, "".join(lines))
+    write_bytes(path, "".join(lines).encode(errors="backslashreplace"))  # names of files may be no UTF-8
 
 
 def first_few(values: Iterable[str], most: int = 3) -> str:

@@ -6,7 +6,8 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from math_hash.data.records import PICTURES, Columns, Record, as_list
+from math_hash.data.picture_formats import PICTURES
+from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import expand_ranges, open_remote_tar
 from math_hash.errors import InputError
 
@@ -86,7 +87,7 @@ def _add_part(record: Record, ending: str, content: str, columns: Columns) -> No
     elif ending == "json":
         try:
             other = columns.record(record.where, json.loads(content))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             record.problem = f"its .json is not a JSON object ({error})"
             return
         record.texts, record.labels = other.texts or record.texts, other.labels or record.labels

@@ -19,6 +19,7 @@ from math_hash.errors import InputError, import_extra, one_line
 
 # the files of a Hugging Face tokenizer that rebuild it; none of them is code
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_LONGEST_TEXT = 10_000  # characters that are tokenized; encoders read the first tens or hundreds of tokens
 _LARGEST = 2**29  # bytes of these files together
 
 
@@ -34,6 +35,11 @@ class Tokenizer(token_ids.Tokenizer, Protocol):
 
     @property
     def is_clips(self) -> bool: ...
+
+
+def _cut(texts: Sequence[str]) -> list[str]:
+    """Texts without what no encoder reads: tokenizing a million characters takes gigabytes."""
+    return [text[:_LONGEST_TEXT] for text in texts]
 
 
 class BytePairTokenizer:
@@ -54,7 +60,7 @@ class BytePairTokenizer:
 
     def __call__(self, texts: Sequence[str], max_words: int) -> Tensor:
         """See `Tokenizer`."""
-        return self._encode(list(texts), context_length=max_words)
+        return self._encode(_cut(texts), context_length=max_words)
 
     def lengths(self, token_ids: Tensor) -> Tensor:
         """See `Tokenizer`."""
@@ -124,7 +130,7 @@ class HuggingFaceTokenizer(nn.Module):
 
     def forward(self, texts: Sequence[str], max_words: int) -> Tensor:
         """See `Tokenizer`."""
-        return self._opened(list(texts), context_length=max_words)
+        return self._opened(_cut(texts), context_length=max_words)
 
     def lengths(self, token_ids: Tensor) -> Tensor:
         """See `Tokenizer`."""

@@ -79,7 +79,7 @@ def _search_all_balls(
 class DistinctCodes(Structure):
     """The distinct codes, each with its rows; a query is compared with all of them.
 
-    Arrays: `codes`, uint64 (words, d), from `scan.as_planes`; `offsets`, uint32 (d + 1), where the rows of each start;
+    Arrays: `codes`, uint64 (words, d), from `codes.as_planes`; `offsets`, uint32 (d + 1), where the rows of each start;
     `rows`, uint32 (n,).
     """
 

@@ -1,26 +1,30 @@
-"""Choosing an exact structure for codes, from the codes themselves."""
+"""Choosing an exact structure for codes, from the codes themselves.
+
+Structures are compiled by numba, which takes longer to import than few codes take to scan: only who needs one does so.
+"""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from math_hash.hamming.buckets import Balls, DistinctCodes, are_short, build_buckets
-from math_hash.hamming.structure import MOST_ROWS, Structure
-from math_hash.hamming.substring_tables import SubstringTables
+if TYPE_CHECKING:
+    from math_hash.hamming.structure import Structure
 
+_MOST_ROWS = 2**32 - 1  # structures store row numbers in 4 bytes
 _FEWEST_ROWS = 10_000  # a scan of fewer takes microseconds
 _SAMPLE, _TOP = 64, 100  # rows that are searched for to estimate what a search costs, and the neighbors of each
 _GAIN = 2  # a structure is kept if it is this many times as fast as the scan
 
 
-def build(database: np.ndarray, k_bits: int, name: str | None = None) -> Structure | None:
+def build(database: np.ndarray, k_bits: int, name: str | None = None) -> "Structure | None":
     """Build the structure of this name, or by default the one that is fastest for these codes; None for the scan.
 
     A bucket table is built for short codes (2^k_bits <= n), or few distinct ones. Else multi-index hashing is built,
     and kept if searching for some rows of the database costs half a scan or less.
 
     Args:
-        database: uint64 (words, n), from `scan.as_planes`.
+        database: uint64 (words, n), from `codes.as_planes`.
         name: bucket, mih or scan.
 
     Example:
@@ -29,8 +33,11 @@ def build(database: np.ndarray, k_bits: int, name: str | None = None) -> Structu
         'bucket'
     """
     n = database.shape[1]
-    if name == "scan" or not 0 < n <= MOST_ROWS or (name is None and n < _FEWEST_ROWS):
+    if name == "scan" or not 0 < n <= _MOST_ROWS or (name is None and n < _FEWEST_ROWS):
         return None
+    from math_hash.hamming.buckets import DistinctCodes, are_short, build_buckets
+    from math_hash.hamming.substring_tables import SubstringTables
+
     if name == "bucket":
         return build_buckets(database, k_bits)
     if name == "mih":
@@ -43,8 +50,11 @@ def build(database: np.ndarray, k_bits: int, name: str | None = None) -> Structu
     return structure if structure.cost(queries, _TOP) <= n / _GAIN else None
 
 
-def read(name: str, database: np.ndarray, k_bits: int, arrays: Mapping[str, np.ndarray]) -> Structure:
+def read(name: str, database: np.ndarray, k_bits: int, arrays: Mapping[str, np.ndarray]) -> "Structure":
     """The structure of this name with the arrays that it had when it was built."""
+    from math_hash.hamming.buckets import Balls, DistinctCodes
+    from math_hash.hamming.substring_tables import SubstringTables
+
     kind = DistinctCodes if "codes" in arrays else Balls if name == "bucket" else SubstringTables
     return kind(database, k_bits, arrays)
 

@@ -83,6 +83,16 @@ def as_words(packed: np.ndarray) -> np.ndarray:
     return packed.view(np.uint64)
 
 
+def as_planes(packed: np.ndarray) -> np.ndarray:
+    """Packed codes, uint8 (n, bytes), in the layout that `scan` reads: uint64 (words, n).
+
+    Example:
+        >>> as_planes(np.ones((5, 9), np.uint8)).shape
+        (2, 5)
+    """
+    return np.ascontiguousarray(as_words(packed).T)
+
+
 def hamming_distance(query: np.ndarray, database: np.ndarray) -> np.ndarray:
     """Hamming distances between packed codes, uint8 (q, bytes) and (n, bytes): int64 (q, n).
 

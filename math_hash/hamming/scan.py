@@ -18,11 +18,6 @@ _TILE, _STRETCH, _BLOCK, _GROUP = 16, 1 << 17, 2048, 64  # queries per tile; row
 _one_at_a_time = threading.Lock()  # not every threading layer of numba can be entered twice
 
 
-def as_planes(packed: np.ndarray) -> np.ndarray:
-    """Packed codes, uint8 (n, bytes), in the layout that the scan reads: uint64 (words, n)."""
-    return np.ascontiguousarray(as_words(packed).T)
-
-
 def nearest(
     queries: np.ndarray, database: np.ndarray, k_bits: int, top_k: int, dead: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +25,7 @@ def nearest(
 
     Args:
         queries: packed codes, uint8 (q, bytes).
-        database: uint64 (words, n), from `as_planes`.
+        database: uint64 (words, n), from `codes.as_planes`.
         k_bits: length of the codes.
         top_k: rows per query.
         dead: bool (n,), True at rows to skip; None skips none.
@@ -41,6 +36,7 @@ def nearest(
 
     Example:
         >>> codes = np.array([[0b1111], [0b1110], [0b0000]], np.uint8)
+        >>> from math_hash.hamming.codes import as_planes
         >>> rows, distances = nearest(codes[2:], as_planes(codes), k_bits=8, top_k=2)
         >>> rows.tolist(), distances.tolist()
         ([[2, 1]], [[0, 3]])
@@ -83,6 +79,7 @@ def within(
 
     Example:
         >>> codes = np.array([[0b1111], [0b1110], [0b0000]], np.uint8)
+        >>> from math_hash.hamming.codes import as_planes
         >>> rows, distances = within(codes[0], as_planes(codes), radius=1)
         >>> rows.tolist(), distances.tolist()
         ([0, 1], [0, 1])

@@ -17,7 +17,6 @@ from math_hash.hamming import scan
 from math_hash.hamming.codes import as_words
 from math_hash.hamming.kernels import compiled
 
-MOST_ROWS = 2**32 - 1  # row numbers are stored in 4 bytes
 _FEWEST_STEPS = 16  # before a query is given up
 _SHIFT, _ROW = 32, 2**32 - 1  # of a key: where the distance starts; the row's bits
 _QUERIES_PER_THREAD = 32  # below, starting threads takes longer than it saves
@@ -30,7 +29,7 @@ class Structure(ABC):
 
     Attributes:
         name: as a URI's option `structure` writes it.
-        database: uint64 (words, n), n < 2^32, from `scan.as_planes`.
+        database: uint64 (words, n), n < 2^32, from `codes.as_planes`.
         k_bits: length of the codes.
         arrays: all that has to be stored for `choice.read`, by name.
         rows_per_step: that a scan passes while this structure takes a step: looks up a bucket or verifies a row.

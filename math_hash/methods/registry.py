@@ -40,7 +40,7 @@ from math_hash.methods.mmach import MMACH
 from math_hash.methods.option_values import as_type
 from math_hash.methods.pairwise import Pairwise
 from math_hash.methods.scahn import SCAHN
-from math_hash.methods.training_free import CCAITQ, ITQ, LSH, PCA
+from math_hash.methods.training_free import CCAITQ, ITQ, LSH, PCA, SignBits
 from math_hash.methods.twdh import TwDH
 from math_hash.methods.ucch import UCCH
 
@@ -48,7 +48,7 @@ METHODS: dict[str, type[Method]] = {
     method.__name__: method
     for method in (
         MATH, MITH, CMCL, DSPH, DCGH, DScPH, DNPH, DNpH, DCHMT, TwDH, DHaPH, DDBH, DDWSH, DPBE, DPSIH, DIMCH,
-        MMACH, MESDCH, MLSPH, SCAHN, DCMH, Pairwise, UCCH, DGCPN, CIRH, JDSH, DJSRH, ITQ, PCA, LSH,
+        MMACH, MESDCH, MLSPH, SCAHN, DCMH, Pairwise, UCCH, DGCPN, CIRH, JDSH, DJSRH, ITQ, PCA, LSH, SignBits,
     )
 } | {"DMsH-LN": DMsHLN, "ClassifierBits": ClassifierBits, "CCA-ITQ": CCAITQ}  # fmt: skip
 WITHOUT_LABELS = "DJSRH"  # training falls back to it if a dataset has no labels

@@ -1,9 +1,10 @@
 """Baselines without labels or training: codes that are fitted to the encoder's pooled vectors, or random.
 
 All of them center the unit vectors of each modality and take the sign of a linear map that both modalities share.
-LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all vectors together. ITQ: the same, rotated
-so that taking signs loses little (Gong and Lazebnik, CVPR 2011, section 3.2). CCA-ITQ: a map per modality, to the
-directions in which images and their texts correlate most, rotated likewise (section 5 there, with texts for tags).
+SignBits: the vectors' own coordinates. LSH: a random map (Charikar, STOC 2002). PCA: the principal directions of all
+vectors together. ITQ: the same, rotated so that taking signs loses little (Gong and Lazebnik, CVPR 2011, section 3.2).
+CCA-ITQ: a map per modality, to the directions in which images and their texts correlate most, rotated likewise (section
+5 there, with texts for tags).
 """
 
 import numpy as np
@@ -47,7 +48,7 @@ class LSH(Method):
         return torch.tanh((F.normalize(pooled.float(), dim=-1) - self.means[modality]) @ self.projection)
 
     def fit(self, image: Tensor, text: Tensor, seed: int) -> None:
-        """Set the map from the pooled vectors (n, d) of the training rows.
+        """Set the map from the pooled vectors (n, d) of the training rows; here there may be more images than texts.
 
         Raises:
             InputError: the vectors are too narrow for k bits.
@@ -58,8 +59,16 @@ class LSH(Method):
         self.projection.copy_(torch.from_numpy(np.ascontiguousarray(self._map(centered, np.random.default_rng(seed)))))
 
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The map, (d, k), for centered vectors (2 n, d)."""
+        """The map, (d, k), for the centered vectors (n, d) of both modalities."""
         return rng.standard_normal((vectors.shape[1], self.k_bits))
+
+
+class SignBits(LSH):
+    """Sign of the vectors' first k coordinates. `k_bits` is at most `width`."""
+
+    def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _require_width(vectors.shape[1], self.k_bits)
+        return np.eye(vectors.shape[1], self.k_bits)
 
 
 class PCA(LSH):
@@ -67,8 +76,7 @@ class PCA(LSH):
 
     def _map(self, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         d = vectors.shape[1]
-        if self.k_bits > d:
-            raise InputError(f"`k_bits` {self.k_bits}: vectors of width {d} have no more than {d} principal directions")
+        _require_width(d, self.k_bits)
         _, directions = scipy.linalg.eigh(vectors.T @ vectors, subset_by_index=(d - self.k_bits, d - 1))
         return directions[:, ::-1]
 
@@ -132,8 +140,7 @@ class CCAITQ(Method):
         self.means.copy_(torch.stack([vectors.mean(dim=0) for vectors in unit]))
         X, Y = ((vectors - vectors.mean(dim=0)).double().cpu().numpy() for vectors in unit)
         n, d = X.shape
-        if self.k_bits > d:
-            raise InputError(f"`k_bits` {self.k_bits}: vectors of width {d} have no more than {d} directions")
+        _require_width(d, self.k_bits)
         whiten = [self._whitening(vectors.T @ vectors / n) for vectors in (X, Y)]
         left, correlation, right = scipy.linalg.svd(whiten[0].T @ (X.T @ Y / n) @ whiten[1])
         flip = np.sign(left[np.abs(left).argmax(axis=0), np.arange(d)])  # a pair of directions has no sign of its own
@@ -148,6 +155,11 @@ class CCAITQ(Method):
         ridge = self.ridge * covariance.trace() / len(covariance)
         values, vectors = scipy.linalg.eigh(covariance + ridge * np.eye(len(covariance)))
         return vectors / np.sqrt(values)
+
+
+def _require_width(d: int, k_bits: int) -> None:
+    if k_bits > d:
+        raise InputError(f"--k-bits {k_bits}: vectors of width {d} have no more than {d} directions")
 
 
 def itq_rotation(V: np.ndarray, iterations: int, rng: np.random.Generator) -> np.ndarray:

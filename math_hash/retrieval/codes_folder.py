@@ -1,7 +1,7 @@
 """A folder of codes, as `encode_collection` writes it.
 
 It holds `codes.npy`, packed codes uint8 (n, ceil(k / 8)); `rows.jsonl`, one line per row in the same order,
-`{"id": ..., "metadata": {"image": ..., "text": ..., "label": [...]}}`; on request, `continuous.npy`, float16 (n, k),
+`{"id": ..., "metadata": {"image": ..., "text": ..., "labels": [...]}}`; on request, `continuous.npy`, float16 (n, k),
 and `vectors.npy`, int8 (n, d), the encoder's pooled vectors as `as_int8` writes them; `rejected.tsv`, what could not
 be read and why; and `config.json`, which names model, bits and counts.
 """
@@ -99,8 +99,18 @@ class CodesFolder:
         return CodesFolder(self.path, config, np.concatenate(blocks), continuous, self.vectors)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Ids and metadata, in the order of the codes."""
+        """Ids and metadata, in the order of the codes.
+
+        Raises:
+            InputError: a line is of another form.
+        """
         with open(self.path / "rows.jsonl", encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                yield row["id"], row["metadata"]
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                    row_id, metadata = row["id"], dict(row["metadata"])
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    raise InputError(f"{file.name}, line {number}: not a row ({error}); encode again") from error
+                if isinstance(metadata.get("label"), list):  # version 0.1 called it so
+                    metadata.setdefault("labels", metadata.pop("label"))
+                yield row_id, metadata

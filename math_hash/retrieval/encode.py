@@ -213,10 +213,4 @@ class _Vectors(Dataset[_Prepared]):
 
 
 def _row(record: Record) -> Row:
-    metadata = dict(record.others)
-    for name, value in (("image", record.image), ("text", " ".join(record.texts)), ("label", record.labels)):
-        if value:
-            metadata[name] = value
-    if record.member[0] >= 0:
-        metadata["member"] = list(record.member)
-    return record.id or record.image or record.where, metadata
+    return record.id or record.image or record.where, record.metadata()

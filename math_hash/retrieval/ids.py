@@ -1,5 +1,6 @@
 """Ids of an index's rows: integers below 2^63, or strings, one kind per index."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,6 +37,16 @@ def as_python(ids: Iterable[Any]) -> list[Any]:
     if isinstance(ids, np.ndarray):
         return ids.tolist()
     return [row_id.item() if isinstance(row_id, np.generic) else row_id for row_id in ids]
+
+
+def as_id(name: str, kind: IdKind | None) -> Id:
+    """The id that a text names in an index whose ids are of this kind.
+
+    >>> as_id("7", int), as_id("7", str)
+    (7, '7')
+    """
+    is_number = kind is int and re.fullmatch("-?[0-9]{1,19}", name) and abs(int(name)) < 2**63
+    return int(name) if is_number else name
 
 
 def is_text(value: str) -> bool:

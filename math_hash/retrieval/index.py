@@ -4,23 +4,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.hamming.join import Pairs, pairs_within
-from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids, is_text
+from math_hash.retrieval.filters import Clause, clauses_for
+from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids
+from math_hash.retrieval.metadata import as_json
 from math_hash.retrieval.model_search import ModelSearch
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
+
+if TYPE_CHECKING:
+    from math_hash.hamming.join import Pairs
+
+Metadata = Sequence[Mapping[str, Any] | None] | None  # a JSON object per row, None for a row without one
 
 
 class Index(ModelSearch, ABC):
     """Codes with ids and metadata, searched by Hamming distance. `open_index` opens one.
 
-    Ids are integers (below 2^63) or strings, one kind per index. Metadata is one JSON object per row. A filter `where`
-    is a mapping from names to values: a row passes if each named value of its metadata equals the wanted one, or is a
-    list that contains it. All calls may come from several threads.
+    Ids are integers (below 2^63) or strings, one kind per index. Metadata is one JSON object per row, of at most 1
+    MB and 32 levels. A filter `where` maps names of its fields to conditions, as `filters` describes; `label` and
+    `labels` name the same field where rows have only one of them. All calls may come from several threads.
 
     Attributes:
         uri: where it is.
@@ -40,10 +46,7 @@ class Index(ModelSearch, ABC):
         """int or str; None while it has no rows yet."""
 
     def add(
-        self,
-        ids: Sequence[Id] | np.ndarray,
-        codes: np.ndarray,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        self, ids: Sequence[Id] | np.ndarray, codes: np.ndarray, metadata: Metadata = None, replace: bool = False
     ) -> None:
         """Add rows. When it returns, they are safe; if it fails, none or whole batches of them have been added.
 
@@ -51,20 +54,23 @@ class Index(ModelSearch, ABC):
             ids: n ids that are not in the index yet.
             codes: packed, uint8 (n, ceil(k_bits / 8)).
             metadata: n JSON objects, with None for a row without metadata.
+            replace: ids may be in the index; their rows are replaced, and then come last in the order of insertion.
 
         Raises:
             InputError: codes are of another length, an id is of another kind or is there already, metadata is no
-                JSON object, lengths differ, or the engine refuses.
+                JSON object, too deep or too large, lengths differ, or the engine refuses.
         """
         row_ids, codes = checked_ids(ids), self._checked_codes(codes)
         if len(row_ids) != len(codes) or (metadata is not None and len(metadata) != len(row_ids)):
-            objects = "" if metadata is None else f", {len(metadata)} metadata objects"
-            raise InputError(f"add: {len(row_ids)} ids, {len(codes)} codes{objects}; expected as many of each")
+            described = "" if metadata is None else f", {len(metadata)} metadata objects"
+            raise InputError(f"add: {len(row_ids)} ids, {len(codes)} codes{described}; expected as many of each")
         if len(set(row_ids)) != len(row_ids):
             raise InputError("add: an id occurs twice among those to add; expected each once")
         if row_ids:
             self._require_kind(row_ids)
-            self._add(row_ids, codes, metadata)
+            objects = metadata if metadata is not None else [None] * len(row_ids)
+            texts = [as_json(row_id, given) for row_id, given in zip(row_ids, objects, strict=True)]
+            self._add(row_ids, codes, texts, replace)
 
     def search(self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find the nearest rows of each query.
@@ -79,33 +85,33 @@ class Index(ModelSearch, ABC):
             other engines, ids may differ within a tie at the last place.
 
         Raises:
-            InputError: codes are of another length, or the engine refuses.
+            InputError: codes are of another length, no row has a field that the filter names, or the engine refuses.
         """
-        codes, where = self._checked_query(codes, top_k, where)
-        return self._search(codes, top_k, where) if len(codes) else []
+        codes, clauses = self._checked_query(codes, top_k, where)
+        return self._search(codes, top_k, clauses) if len(codes) else []
 
     def search_batch(
         self, codes: np.ndarray, top_k: int = 10, where: Mapping[str, Any] | None = None
     ) -> BatchNeighbors:
         """Find the nearest rows of each query, as arrays (q, top_k). Otherwise as `search`."""
-        codes, where = self._checked_query(codes, top_k, where)
-        return self._search_batch(codes, top_k, where) if len(codes) else BatchNeighbors.of([], top_k)
+        codes, clauses = self._checked_query(codes, top_k, where)
+        return self._search_batch(codes, top_k, clauses) if len(codes) else BatchNeighbors.of([], top_k)
 
     def _checked_query(
         self, codes: np.ndarray, top_k: int, where: Mapping[str, Any] | None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[np.ndarray, list[Clause]]:
         if top_k < 1:
             raise InputError(f"search: top_k {top_k}; expected 1 or more")
-        return self._checked_codes(codes), _checked_filter(where)
+        return self._checked_codes(codes), clauses_for(self, where)
 
     def search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any] | None = None) -> list[Neighbors]:
         """Find all rows at a distance <= `radius` of each query, sorted by distance. Otherwise as `search`."""
         if radius < 0:
             raise InputError(f"search_radius: radius {radius}; expected 0 or more")
-        codes, where = self._checked_codes(codes), _checked_filter(where)
-        return self._search_radius(codes, radius, where) if len(codes) else []
+        codes, clauses = self._checked_codes(codes), clauses_for(self, where)
+        return self._search_radius(codes, radius, clauses) if len(codes) else []
 
-    def pairs_within(self, radius: int, progress: bool = False) -> Iterator[Pairs]:
+    def pairs_within(self, radius: int, progress: bool = False) -> Iterator["Pairs"]:
         """All pairs of rows at a distance <= `radius`, each once, the row that was added first in front. Embedded only.
 
         Args:
@@ -119,6 +125,8 @@ class Index(ModelSearch, ABC):
         Raises:
             InputError: the radius is out of range, or the engine cannot hand out its rows.
         """
+        from math_hash.hamming.join import Pairs, pairs_within  # numba: adding rows does without
+
         ids, codes = self.all_codes()
         chunks = pairs_within(codes, self.k_bits, radius, progress)
         return (Pairs(ids[first], ids[second], distances.astype(np.int64)) for first, second, distances in chunks)
@@ -152,10 +160,31 @@ class Index(ModelSearch, ABC):
             f"{self.uri}: this engine does not hand out all its codes; use the folder of codes that it was made from"
         )
 
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in chunks, as they were added. Embedded only: the other engines return none."""
+        return iter(())
+
+    def set_metadata(self, ids: Sequence[Id], metadata: Sequence[Mapping[str, Any] | None]) -> None:
+        """Replace the metadata of rows, all at once or none, which keep ids and codes. Embedded only.
+
+        Args:
+            ids: n ids of rows that are there.
+            metadata: n JSON objects, with None for a row without metadata.
+
+        Raises:
+            InputError: an id is not there, metadata is no JSON object, or the engine cannot change rows.
+        """
+        row_ids = checked_ids(ids)
+        self._set_metadata(row_ids, [as_json(*row) for row in zip(row_ids, metadata, strict=True)])
+
     def delete(self, ids: Sequence[Id] | np.ndarray) -> int:
         """Remove rows. Returns how many of the ids were there."""
         possible = self._possible(as_python(ids))
         return self._delete(possible) if possible else 0
+
+    def ids(self, where: Mapping[str, Any] | None = None) -> np.ndarray:
+        """The ids of the rows that pass a filter, or of all rows, (n,), in no particular order."""
+        return self._ids(clauses_for(self, where)) if self.id_kind is not None else np.empty(0, np.int64)
 
     def rows(self, ids: Sequence[Id] | np.ndarray) -> list[tuple[np.ndarray, dict[str, Any]] | None]:
         """The packed code, uint8 (ceil(k_bits / 8),), and the metadata of each id; None where it is not there."""
@@ -171,6 +200,14 @@ class Index(ModelSearch, ABC):
             if row:
                 codes[place] = row[0]
         return codes
+
+    @abstractmethod
+    def has_field(self, name: str) -> bool:
+        """Whether the metadata of any row has a field of this name."""
+
+    @abstractmethod
+    def fields(self) -> set[str]:
+        """Names of the fields of the rows' metadata; from Milvus, of some rows."""
 
     @property
     def recall(self) -> float | None:
@@ -239,22 +276,28 @@ class Index(ModelSearch, ABC):
         return list(dict.fromkeys(row_id for row_id in ids if type(row_id) is kind))
 
     @abstractmethod
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None: ...
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None: ...
+
+    def _set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
+        raise InputError(f"{self.uri}: this engine changes no metadata; delete the rows, and add them again")
 
     @abstractmethod
     def _delete(self, ids: list[Id]) -> int: ...
 
     @abstractmethod
+    def _ids(self, where: list[Clause]) -> np.ndarray: ...
+
+    @abstractmethod
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]: ...
 
     @abstractmethod
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]: ...
+    def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]: ...
 
-    def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
+    def _search_batch(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> BatchNeighbors:
         return BatchNeighbors.of(self._search(codes, top_k, where), top_k)
 
     @abstractmethod
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]: ...
+    def _search_radius(self, codes: np.ndarray, radius: int, where: list[Clause]) -> list[Neighbors]: ...
 
     def _checked_codes(self, codes: np.ndarray) -> np.ndarray:
         codes = np.asarray(codes)
@@ -267,13 +310,3 @@ class Index(ModelSearch, ABC):
         if self.k_bits % 8 and (codes[:, -1] & (0xFF >> self.k_bits % 8)).any():
             raise InputError(f"{self.uri}: codes have more than {self.k_bits} bits; expected zero padding")
         return codes
-
-
-def _checked_filter(where: Mapping[str, Any] | None) -> dict[str, Any]:
-    for name, value in (where or {}).items():
-        if not isinstance(name, str) or not name or '"' in name or "\\" in name:
-            raise InputError(f"where: the name {name!r} cannot be filtered on; expected text without quotation marks")
-        fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 2**63)
-        if not fits or value != value or not is_text(name + str(value)):
-            raise InputError(f"where {name!r}: {value!r}; expected a string, a number, true or false")
-    return dict(where or {})

@@ -39,10 +39,11 @@ class Neighbors:
     distances: np.ndarray
     codes: np.ndarray | None = None
 
-    def first(self, count: int | None) -> "Neighbors":
-        """The first `count` rows; None: all."""
-        codes = None if self.codes is None else self.codes[:count]
-        return Neighbors(self.ids[:count], self.distances[:count], codes)
+    def first(self, count: int | None, offset: int = 0) -> "Neighbors":
+        """The first `count` rows after the first `offset`; None: all of them."""
+        part = slice(offset, None if count is None else offset + count)
+        codes = None if self.codes is None else self.codes[part]
+        return Neighbors(self.ids[part], self.distances[part], codes)
 
     @classmethod
     def empty(cls) -> "Neighbors":

@@ -68,4 +68,5 @@ def reranked(candidates: Neighbors, scores: np.ndarray) -> Neighbors:
     """
     order = np.arange(len(candidates))
     order[: len(scores)] = np.argsort(-scores, kind="stable")
-    return Neighbors(candidates.ids[order], candidates.distances[order])
+    codes = None if candidates.codes is None else candidates.codes[order]
+    return Neighbors(candidates.ids[order], candidates.distances[order], codes)

@@ -3,7 +3,7 @@
 import base64
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ class Result:
     @property
     def labels(self) -> str:
         """Its labels, joined by commas; "" without any."""
-        labels = self.metadata.get("label") or []
+        labels = self.metadata.get("labels") or self.metadata.get("label") or []
         return ", ".join(map(str, labels)) if isinstance(labels, list) else str(labels)
 
     @property
     def text(self) -> str:
-        """Its text; "" without one."""
-        return str(self.metadata.get("text") or "")
+        """Its text, or its picture's file where that is not its id; "" without either."""
+        text, image = (str(self.metadata.get(name) or "") for name in ("text", "image"))
+        return text or (image if image != self.id else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,9 +49,10 @@ class SearchResults:
         notes: one line each, for people: that nothing close was found, that the query is unlike the training data.
         nothing_close: the nearest row is further away than the model's threshold; False if it has none.
         image_root: the folder that image paths start from, for thumbnails; None: none are shown.
+        duplicates: ids of near duplicates, each with that of the earlier result; empty unless asked for.
 
     Example:
-        >>> SearchResults([Result("a.jpg", 3, {"label": ["dog"]})], [], False)
+        >>> SearchResults([Result("a.jpg", 3, {"labels": ["dog"]})], [], False)
         SearchResults(1 rows: 'a.jpg' at 3)
     """
 
@@ -58,6 +60,7 @@ class SearchResults:
     notes: list[str]
     nothing_close: bool
     image_root: Path | None = None
+    duplicates: dict[Id, Id] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.results)

@@ -12,6 +12,7 @@ from math_hash.data.folder import inside_root
 from math_hash.data.images import ImageFile, TarMember
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
+from math_hash.data.same_picture import refuse_repeats
 from math_hash.errors import InputError
 from math_hash.models.code_model import CodeModel, Modality
 
@@ -70,7 +71,12 @@ def open_collection(
         rows = range(len(folder))
         return Collection(folder.image_root, lambda: (columns.checked(_dataset_record(folder, row)) for row in rows))
     root, _ = read_collection(source, columns)
-    return Collection(Path(image_root or root), lambda: read_collection(source, columns)[1], remote=remote)
+
+    def records() -> Iterator[Record]:
+        streamed = read_collection(source, columns)[1]
+        return streamed if remote else refuse_repeats(streamed)
+
+    return Collection(Path(image_root or root), records, remote=remote)
 
 
 def _dataset_record(folder: DatasetFolder, row: int) -> Record:

@@ -23,13 +23,13 @@ from math_hash.training.batch_size import largest_batch_size
 from math_hash.training.keywords import Keywords
 from math_hash.training.plots import plot_history
 from math_hash.training.report import write_results
-from math_hash.training.run_folder import RESULTS, Run, new_folder_name
-from math_hash.training.runtime import make_accelerator, same_on_all_processes
+from math_hash.training.run_folder import RESULTS, Run, require_free
+from math_hash.training.runtime import make_accelerator
 from math_hash.training.setup import Data, open_data, with_usable_method
 from math_hash.training.state import shows_progress
 
 # options that may change when a run is resumed: where things are, not what is computed
-_MOVABLE = {"resume", "num_workers", "image_root", "dataset_root", "cache_dir", "is_train"}
+_MOVABLE = {"resume", "num_workers", "image_root", "dataset_root", "cache_dir", "device", "is_train"}
 
 
 def train(config: Config | None = None, /, **options: Unpack[Keywords]) -> Run:
@@ -83,7 +83,6 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
     accelerator = make_accelerator(config)
     data = _opened(config, accelerator)
     config = with_usable_method(config, data)
-    run = Run(same_on_all_processes(new_folder_name(config)))
     earlier = Path(config.pretrained) / RESULTS
     selection: dict[str, Any] = {"selected_on": "unknown", "selected_epoch": None}
     recorded: dict[str, Any] = {}
@@ -91,9 +90,9 @@ def evaluate(pretrained: str | os.PathLike | Config, /, **options: Unpack[Keywor
         recorded = read_json(earlier)
         selection = {name: recorded.get(name) for name in selection}
     _require_unseen(config, data, recorded)
-    write_results(config, accelerator, data, run.path, selection)
+    folder = write_results(config, accelerator, data, None, selection)
     accelerator.wait_for_everyone()
-    return run
+    return Run(folder)
 
 
 def _require_unseen(config: Config, data: Data, recorded: Mapping[str, Any]) -> None:
@@ -131,4 +130,6 @@ def configured(given: Mapping[str, Any]) -> Config:
 
 
 def _opened(config: Config, accelerator: Accelerator) -> Data:
+    if accelerator.is_main_process and not config.resume:
+        require_free(config)  # before all the work that a new folder needs
     return open_data(config, progress=shows_progress(accelerator))

@@ -34,7 +34,13 @@ from math_hash.training.runtime import make_accelerator
 from math_hash.training.setup import open_data
 from math_hash.training.state import shows_progress
 
-_PLACES = ("dataset_root", "image_root", "num_workers", "cache_dir")  # options that may differ from those of a run
+_PLACES = (
+    "dataset_root",
+    "image_root",
+    "num_workers",
+    "cache_dir",
+    "device",
+)  # options that may differ from those of a run
 _SAME_DATA = ("dataset", "features", "query_num", "train_num", "split_seed", "select_on", "unseen_labels")
 
 
@@ -104,7 +110,7 @@ def _open(given: Mapping[str, Any], bits: Sequence[int], folder: Path, runs: Seq
     models = sorted((trained_model(path) for path in runs), key=lambda model: model.k_bits)
     if models[-1].k_bits < most:
         raise InputError(
-            f"`code_lengths` {most}: the longest run has {models[-1].k_bits} bits; leave the lengths above it out"
+            f"`k_bits` {most}: the longest run has {models[-1].k_bits} bits; leave the lengths above it out"
         )
     accelerator = make_accelerator(config)
     data = open_data(config, progress=shows_progress(accelerator))

@@ -20,6 +20,7 @@ class Keywords(TypedDict, total=False):
     pretrained: str
     bits: int
     resume: str
+    device: str
     seed: int
     dataset_root: str
     image_root: str

@@ -82,7 +82,7 @@ def float_reference(config: Config, folder: Path) -> dict[str, float]:
     if not path.is_file():
         data = open_data(config)
         torch.manual_seed(config.seed)
-        encoder = new_encoder(config, data)
+        encoder = new_encoder(config, data.features)
         accelerator = make_accelerator(config)
         rows = np.union1d(data.split.query, data.split.database)
         vectors = encoder_vectors(

@@ -22,7 +22,7 @@ from math_hash.training.evaluate import encode_rows, mean_average_precisions
 from math_hash.training.feature_cache import with_cache
 from math_hash.training.image_cache import with_image_cache
 from math_hash.training.memory import keep_freed_memory, memory_errors
-from math_hash.training.run_folder import Run, new_folder_name
+from math_hash.training.run_folder import Run
 from math_hash.training.runtime import same_on_all_processes, seed_everything
 from math_hash.training.setup import Data, open_model
 from math_hash.training.state import Training, prepare_training, shows_progress, training_vectors
@@ -44,17 +44,14 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     require_trackers(config)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    run = Run(config.resume or same_on_all_processes(new_folder_name(config)))
     seed_everything(config.seed, 0)
     model = open_model(config, data)
     data = with_image_cache(config, model, with_cache(config, model, data, accelerator), accelerator)
     if not model.head.trained_by_gradient:
-        return _fit(config, accelerator, data, model, run)
-    training = prepare_training(config, accelerator, data, model, run)
+        return _fit(config, accelerator, data, model)
+    training = prepare_training(config, accelerator, data, model)
     done, best, history = training.done, training.best, training.history
-    if not done and accelerator.is_main_process and not config.resume:
-        run.create(replace(config, save_dir=""), data.folder.protocol)
-    accelerator.wait_for_everyone()
+    run = _run(config, accelerator, data)
     log = Log(accelerator, config, run, training.steps_per_epoch, done)
     _describe(log, config, data, model, run, done)
     for epoch in range(done + 1, config.epochs + 1):
@@ -80,11 +77,17 @@ def train(config: Config, accelerator: Accelerator, data: Data) -> Run:
     return run
 
 
-def _fit(config: Config, accelerator: Accelerator, data: Data, model: HashModel, run: Run) -> Run:
+def _run(config: Config, accelerator: Accelerator, data: Data) -> Run:
+    """The run to resume, or a new one, which the main process makes."""
+    if config.resume:
+        return Run(config.resume)
+    path = str(Run.create(config, data.folder.protocol).path) if accelerator.is_main_process else ""
+    return Run(same_on_all_processes(path))
+
+
+def _fit(config: Config, accelerator: Accelerator, data: Data, model: HashModel) -> Run:
     """Fit a method that is not trained by gradient to the training rows' vectors."""
-    if accelerator.is_main_process and not config.resume:
-        run.create(replace(config, save_dir=""), data.folder.protocol)
-    accelerator.wait_for_everyone()
+    run = _run(config, accelerator, data)
     log = Log(accelerator, replace(config, tracker=[]), run, 1, 0)
     _describe(log, config, data, model, run, 0)
     model.to(accelerator.device)

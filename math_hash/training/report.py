@@ -21,7 +21,8 @@ from math_hash.models.training_distribution import TrainingDistribution, compare
 from math_hash.training.evaluate import RowCodes, encoder_vectors, evaluate, export_codes
 from math_hash.training.feature_cache import with_cache
 from math_hash.training.image_cache import with_image_cache
-from math_hash.training.run_folder import RESULTS
+from math_hash.training.run_folder import RESULTS, new_folder
+from math_hash.training.runtime import same_on_all_processes
 from math_hash.training.setup import Data, open_trained
 from math_hash.training.state import shows_progress
 
@@ -31,15 +32,16 @@ _TRAINING_ROWS = 2048  # enough for a covariance; they are encoded once more
 
 
 def write_results(
-    config: Config, accelerator: Accelerator, data: Data, folder: Path, selection: dict[str, Any]
-) -> dict[str, Any]:
+    config: Config, accelerator: Accelerator, data: Data, folder: Path | None, selection: dict[str, Any]
+) -> Path:
     """Evaluate `config.pretrained`; write results.json, the .mat export and the contact sheet into `folder`.
 
     Args:
+        folder: of the run that trained the model; None: a new one is made, once the results are there.
         selection: how the epoch was chosen, `selected_on` and `selected_epoch`.
 
     Returns:
-        The results, on every process.
+        The folder, on every process.
     """
     model = open_trained(config)
     model.to(accelerator.device)
@@ -76,16 +78,18 @@ def write_results(
         "thresholds": distance_thresholds(codes, data),
         **measured,
     }
-    if Path(config.pretrained) == folder and model.encoder.takes_pictures:
+    if folder and model.encoder.takes_pictures:
         distributions = training_distributions(config, accelerator, data, full)
         if accelerator.is_main_process:
             write_distributions(folder, distributions)
+    if folder is None:
+        folder = Path(same_on_all_processes(str(new_folder(config)) if accelerator.is_main_process else ""))
     if accelerator.is_main_process:
         export_codes(folder / export_name(results), codes, data.folder.labels, data.split)
         write_text(folder / RESULTS, json.dumps(results, indent=2) + "\n")
         if not config.features:
             draw_contact_sheet(folder / "plots" / "retrieval.png", data.folder, data.split, codes)
-    return results
+    return folder
 
 
 def distance_thresholds(codes: RowCodes, data: Data) -> dict[str, float | int | None]:

@@ -6,8 +6,10 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from math_hash.data import DatasetFolder
 from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
 from math_hash.files import atomic_writer, read_json, write_text
-from math_hash.methods.registry import option_names
+from math_hash.methods.registry import option_names, short_name
 from math_hash.models.code_model import CodeModel
 from math_hash.models.load import load_model
 
@@ -28,12 +30,51 @@ CHECKPOINT, REJECTED = "checkpoints/last.pt", "rejected.tsv"
 _PACKAGES = ("math_hash", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "scipy", "numba", "pillow")
 
 
-def new_folder_name(config: Config) -> str:
-    """`--save-dir`, or ./<result-name>/<dataset>_<k-bits>/<time>, with `_test` for an evaluation, as MATH names it."""
+def require_free(config: Config) -> None:
+    """Raises InputError if `--save-dir` is there already."""
+    if config.save_dir and os.path.exists(config.save_dir):
+        raise _taken(Path(config.save_dir))
+
+
+def new_folder(config: Config) -> Path:
+    """Make the folder of a new run or evaluation, which no other one has, even if it starts in the same second.
+
+    Returns:
+        `--save-dir`, or ./<result-name>/<dataset>_<k-bits>/<time>_<method>_<k-bits>_seed<seed>, with `test` in place of
+        the seed for an evaluation; if that is taken, with a number behind it.
+
+    Raises:
+        InputError: `--save-dir` is there already, or the folder cannot be made.
+    """
     if config.save_dir:
-        return config.save_dir
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + ("" if config.is_train else "_test")
-    return os.path.join(".", config.result_name, f"{config.dataset}_{config.k_bits}", time)
+        if not _made(path := Path(config.save_dir)):
+            raise _taken(path)
+        return path
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    kind = f"seed{config.seed}" if config.is_train else "test"
+    name = f"{time}_{short_name(config.method)}_{config.k_bits}_{kind}"
+    parent = Path(config.result_name, f"{config.dataset}_{config.k_bits}")
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(path for path in map(parent.joinpath, names) if _made(path))
+
+
+def _taken(path: Path) -> InputError:
+    is_run = (path / CONFIG).exists()
+    state = f"already holds a run; continue it with --resume {path}," if is_run else "is there already; remove it"
+    return InputError(f"{path}: {state} or choose another --save-dir")
+
+
+def _made(path: Path) -> bool:
+    """Make a folder; False if there is one already."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return False
+    except OSError as error:
+        raise InputError(f"cannot make {path}: {error.strerror}; choose another --save-dir") from error
+    return True
 
 
 class Run:
@@ -72,16 +113,14 @@ class Run:
         """
         return load_model(self.path, device, precision)
 
-    def create(self, config: Config, protocol: str) -> None:
-        """Make the folder and write its `config.yaml`.
+    @classmethod
+    def create(cls, config: Config, protocol: str) -> "Run":
+        """A new run, in a folder of its own with its `config.yaml`.
 
         Raises:
-            InputError: the folder already holds a run, or cannot be made.
+            InputError: see `new_folder`.
         """
-        if (self.path / CONFIG).exists():
-            raise InputError(
-                f"{self.path}: already holds a run; continue it with `resume` {self.path}, or choose another `save_dir`"
-            )
+        run = cls(new_folder(config))
         environment = {
             "protocol": protocol,
             "git_revision": _git_revision(),
@@ -89,8 +128,9 @@ class Run:
             "packages": {name: number for name in _PACKAGES if (number := _version(name))},
             "command": " ".join(sys.argv),
         }
-        content = as_yaml(config) + yaml.safe_dump({"environment": environment}, sort_keys=False)
-        write_text(self.path / CONFIG, content)
+        content = as_yaml(replace(config, save_dir="")) + yaml.safe_dump({"environment": environment}, sort_keys=False)
+        write_text(run.path / CONFIG, content)
+        return run
 
     def read_config(self) -> dict[str, Any]:
         """The options that the run was started with.

@@ -101,14 +101,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
     Raises:
         InputError: something is wrong with the data.
     """
-    folder = read_dataset(
-        config.dataset_folder,
-        image_root=config.image_root,
-        index_file=config.index_file,
-        caption_file=config.caption_file,
-        label_file=config.label_file,
-        label_t_file=config.label_t_file,
-    )
+    folder = read_folder(config)
     split = split_rows(len(folder), config.query_num, config.train_num, config.held_out, config.split_seed)
     pairs_only = not folder.labels.any()
     usable = np.array([bool(text) for text in folder.captions]) if pairs_only else folder.labels.any(axis=1)
@@ -124,6 +117,32 @@ def open_data(config: Config, progress: bool = False) -> Data:
     data = Data(folder, split, None, {}, int((~usable).sum()), pairs_only, unseen=unseen)
     if config.features:
         return replace(data, features=FeatureFolder(config.features, len(folder)))
+    rejected = rejected_pictures(config, folder, progress)
+    return replace(data, split=split.without(np.fromiter(rejected, int)), rejected=rejected)
+
+
+def read_folder(config: Config) -> DatasetFolder:
+    """Read the dataset's files.
+
+    Raises:
+        InputError: one is missing or damaged, or they do not fit together.
+    """
+    return read_dataset(
+        config.dataset_folder,
+        image_root=config.image_root,
+        index_file=config.index_file,
+        caption_file=config.caption_file,
+        label_file=config.label_file,
+        label_t_file=config.label_t_file,
+    )
+
+
+def rejected_pictures(config: Config, folder: DatasetFolder, progress: bool = False) -> dict[int, str]:
+    """The pictures to leave out, row -> reason: with `--on-bad-image skip`, those that cannot be decoded.
+
+    Raises:
+        InputError: without it, a picture is missing or empty.
+    """
     skip = config.on_bad_image == "skip"
     paths = (folder.image_path(row) for row in range(len(folder)))
     rejected = inspect_images(paths, max(config.num_workers, 2), decode=skip, progress=progress and skip).bad
@@ -131,7 +150,7 @@ def open_data(config: Config, progress: bool = False) -> Data:
         row, reason = next(iter(rejected.items()))
         more = f" ({len(rejected)} pictures are missing or empty)" if len(rejected) > 1 else ""
         raise InputError(f"{folder.path}, row {row}: {reason}{more}; check `image_root`, or use `on_bad_image` skip")
-    return replace(data, split=split.without(np.fromiter(rejected, int)), rejected=rejected)
+    return rejected
 
 
 def _unseen_labels(config: Config, folder: DatasetFolder) -> tuple[int, ...]:
@@ -188,7 +207,7 @@ def open_model(config: Config, data: Data) -> HashModel:
         start = open_trained(config)
         encoder, max_words = start.encoder, start.max_words
     else:
-        encoder, max_words = new_encoder(config, data), config.max_words
+        encoder, max_words = new_encoder(config, data.features), config.max_words
     facts = {"num_labels": data.folder.labels.shape[1], "stage_widths": encoder.stage_widths}
     options = complete_options(config.method, config.method_options, facts)
     model = HashModel(encoder, config.method, config.k_bits, options, max_words)
@@ -209,14 +228,14 @@ def open_model(config: Config, data: Data) -> HashModel:
     return model
 
 
-def new_encoder(config: Config, data: Data) -> Encoder:
-    """The encoder that the options name: a CLIP, or one that passes stored features through.
+def new_encoder(config: Config, features: FeatureFolder | None) -> Encoder:
+    """The encoder that the options name: a CLIP, or one that passes stored features through, if there are any.
 
     Raises:
         InputError: its weights are missing or damaged, or `max_words` is above its context length.
     """
-    if data.features is not None:
-        return PrecomputedEncoder(data.features.image_width, data.features.text_width, data.features.stage_widths)
+    if features is not None:
+        return PrecomputedEncoder(features.image_width, features.text_width, features.stage_widths)
     encoder = open_encoder(config.clip_path, config.encoder, config.encoder_weights, config.resolution)
     if config.max_words > encoder.context_length:
         raise InputError(f"`max_words` {config.max_words}: this encoder reads at most {encoder.context_length} tokens")

@@ -89,7 +89,7 @@ class Training:
         self.history = [record for record in run.read_metrics() if record["epoch"] <= self.done]
 
 
-def prepare_training(config: Config, accelerator: Accelerator, data: Data, model: HashModel, run: Run) -> Training:
+def prepare_training(config: Config, accelerator: Accelerator, data: Data, model: HashModel) -> Training:
     """Make step, banks and optimizers, let the method prepare itself, and restore what a resumed run had reached.
 
     Raises:
@@ -110,8 +110,8 @@ def prepare_training(config: Config, accelerator: Accelerator, data: Data, model
         config, accelerator, data, data.pairs(model), model, step, prepared, optimizers, batches, turns,
         done=0, best={"score": -math.inf, "epoch": None}, history=[],
     )  # fmt: skip
-    if config.resume and (state := run.load_checkpoint()):
-        training.restore(state, run)
+    if config.resume and (state := Run(config.resume).load_checkpoint()):
+        training.restore(state, Run(config.resume))
     return training
 
 

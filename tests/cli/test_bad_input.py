@@ -42,7 +42,7 @@ def refused(capsys, flags: list[str], message: str) -> None:
         (["--val-num", "40"], "leaves no training rows"),
         (["--dropout", "1.5"], "outside"),
         (["--method", "MAHT"], "method MAHT is not installed: pip install .*; installed are MATH"),
-        (["--dataset", "nowhere"], r"index\.mat: no such file; build the dataset"),
+        (["--dataset", "nowhere"], r"index\.mat: no such file; make the dataset"),
         (["--clip-path", "./nowhere.pt"], "no CLIP weights there; download"),
         (["--max-words", "30"], "reads at most 24 tokens"),
         (["--encoder", "demo"], "both name weights"),

@@ -93,7 +93,7 @@ def refuse(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--code-lengths", "0"], "--code-lengths 0: is below 1"),
+        (["--code-lengths", "0"], "--k-bits 0: is below 1"),
         (["--epochs", "2"], "the run has --epochs 1"),
         (["--runs", "nowhere"], "--runs nowhere: holds no finished run"),
         (["--batch-size", "auto"], "--batch-size auto: runs that are compared"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from math_hash.hamming import choice, scan
 from math_hash.hamming.buckets import Balls, DistinctCodes
-from math_hash.hamming.codes import hamming_distance, pack
+from math_hash.hamming.codes import as_planes, hamming_distance, pack
 from math_hash.hamming.substring_tables import SubstringTables
 
 CASES = int(os.environ.get("MATH_HASH_CASES", "200"))  # of the property; 10000 takes some minutes
@@ -52,7 +52,7 @@ def test_each_structure_gives_the_order_of_a_stable_sort(seed, n, k_bits, kind, 
     dead = rng.random(n) < dead_share if dead_share else None
     alive = np.arange(n) if dead is None else np.flatnonzero(~dead)
     top_k, radius = data.draw(st.integers(1, n + 3)), data.draw(st.integers(0, k_bits + 1))
-    planes = scan.as_planes(codes)
+    planes = as_planes(codes)
     kinds = [SubstringTables, DistinctCodes] + [Balls] * (k_bits <= 12)
     for built in [kind.build(planes, k_bits) for kind in kinds]:
         built.budget = budget
@@ -77,7 +77,7 @@ def test_large_answers_with_many_ties_equal_the_scan(name, k_bits):
     rng = np.random.default_rng(k_bits)
     codes = draw_codes(rng, 30_000, k_bits, "centers")
     codes[rng.random(30_000) < 0.3] = codes[7]
-    planes, queries = scan.as_planes(codes), codes[:80]
+    planes, queries = as_planes(codes), codes[:80]
     built, dead = choice.build(planes, k_bits, name), rng.random(30_000) < 0.1
     built.budget = 2**40
     for top_k in (1, 100, 3000, 30_000):
@@ -99,7 +99,7 @@ def test_the_structure_is_chosen_from_the_codes():
         (rng.random((20_000, 64)) < 0.5, None),
         (centers[rng.integers(0, 40, 500)], None),  # too few rows to be worth it
     ):
-        planes = scan.as_planes(pack(bits))
+        planes = as_planes(pack(bits))
         built = choice.build(planes, bits.shape[1])
         assert (built.name if built else None) == wanted
         if built:

@@ -176,3 +176,20 @@ def test_neighbors_carry_their_codes(tmp_path, k_bits):
             assert (neighbors.codes == codes[neighbors.ids]).all()
             assert (index.codes_of(neighbors.ids) == neighbors.codes).all()
         assert index.codes_of([1, 0, 999]).tolist() == [codes[1].tolist(), [0] * codes.shape[1], [0] * codes.shape[1]]
+
+
+def test_metadata_change_and_ids_codes_and_filters_keep_up(tmp_path):
+    codes = random_codes(3, 16)
+    with open_index(tmp_path / "i", 16) as index, open_index(tmp_path / "i") as other:
+        index.add(["a", "b", "c"], codes, [{"place": "here"}] * 3)
+        index.save()
+        assert len(other.search(codes[:1], 3, {"place": "here"})[0]) == 3
+        index.set_metadata(["c", "a"], [{"place": "there"}, None])
+        for opened in (index, other):
+            assert opened.search(codes[:1], 3, {"place": "there"})[0].ids.tolist() == ["c"]
+            assert opened.search(codes[:1], 3, {"place": "here"})[0].ids.tolist() == ["b"]
+            assert [metadata for _, metadata in opened.rows("abc")] == [{}, {"place": "here"}, {"place": "there"}]
+        with pytest.raises(InputError, match="has no row of id 'x'"):
+            index.set_metadata(["b", "x"], [{"place": "nowhere"}] * 2)
+        assert index.rows(["b"])[0][1] == {"place": "here"}  # all or none
+        assert (index.all_codes()[1] == codes).all()

@@ -85,7 +85,7 @@ def test_a_clip_retrieval_folder_gives_the_models_codes_in_order(run, made, tmp_
         assert (opened.codes == codes_of(run, vectors, modality)).all()
         names, metadata = zip(*opened.rows(), strict=True)
         assert list(names) == [f"p/{row}.jpg" for row in range(ROWS)]
-        assert metadata[5] == {"width": 50, "image": "p/5.jpg", "text": "picture 5", "label": ["red", "big"]}
+        assert metadata[5] == {"width": 50, "image": "p/5.jpg", "text": "picture 5", "labels": ["red", "big"]}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_parquet_files_give_the_models_codes_and_unusable_vectors_are_listed(run
     opened = CodesFolder.open(tmp_path / "codes")
     kept = [row for row in range(ROWS) if row not in ((3, 7) if pa.types.is_fixed_size_list(kind) else (3, 7, 9))]
     assert [name for name, _ in opened.rows()] == [f"n{row}" for row in kept]
-    assert next(opened.rows())[1] == {"label": ["red", "big"]}
+    assert next(opened.rows())[1] == {"labels": ["red", "big"]}
     assert (opened.codes == codes_of(run, made.image[kept], "image")).all()
     rejected = dict(line.split("\t") for line in (tmp_path / "codes/rejected.tsv").read_text().splitlines())
     assert rejected[f"{tmp_path}/rows/a.parquet, row 7"] == "its vector has NaN or infinite values"

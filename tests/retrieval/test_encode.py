@@ -37,7 +37,7 @@ def test_a_dataset_gives_the_codes_of_encode_image(trained_run, model, tiny_data
     assert (folder.codes == model.encode_image(paths)).all()
     assert np.allclose(folder.continuous, model.encode_image(paths, output="continuous"), atol=1e-3)
     assert [name for name, _ in rows] == data.images
-    assert rows[0][1]["label"] == data.label_texts[0].split()
+    assert rows[0][1]["labels"] == data.label_texts[0].split()
     assert folder.config["model"] == model.fingerprint
     assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "t", "--modality", "text") == 0
     folder, rows = rows_of(tmp_path / "t")
@@ -75,9 +75,9 @@ def test_folders_tables_texts_and_tars(trained_run, model, tmp_path):
     assert {name: code.tolist() for name, (code, _) in rows.items()} == {n: c.tolist() for n, c in wanted.items()}
     assert rejected.count("\n") == 1
     assert "broken.jpg" in rejected
-    rows, rejected = encoded(tmp_path / "table.csv", "--image-root", pictures, "--label-column", "labels")
+    rows, rejected = encoded(tmp_path / "table.csv", "--image-root", pictures)
     assert (rows["x"][0] == wanted["a/1.png"]).all()
-    assert rows["x"][1] == {"image": "a/1.png", "text": "red thing", "label": ["red", "warm"], "year": "2001"}
+    assert rows["x"][1] == {"image": "a/1.png", "text": "red thing", "labels": ["red", "warm"], "year": 2001}
     assert "missing.png" in rejected
     assert "leads out of the image root" in rejected
     rows, rejected = encoded(tmp_path / "lines.jsonl", "--modality", "text")
@@ -92,6 +92,20 @@ def test_folders_tables_texts_and_tars(trained_run, model, tmp_path):
     assert {name: code.tolist() for name, (code, _) in rows.items()} == {
         "s1": wanted["3.png"].tolist(), "s2": wanted["a/1.png"].tolist(),
     }  # fmt: skip
+
+
+def test_a_picture_with_five_texts_is_one_row_and_a_long_text_is_cut(trained_run, model, tiny_dataset, tmp_path):
+    lines = [f"{row}.png,text {number}" for row in (3, 5) for number in range(5)]
+    lines += [f"7.png,{'red ' * 250_000}", "3.png,again"]
+    (tmp_path / "captions.csv").write_text("\n".join(["image,text", *lines]))
+    for modality in ("image", "text"):
+        flags = ["--output", tmp_path / modality, "--modality", modality, "--image-root", tiny_dataset]
+        assert command("encode", trained_run, tmp_path / "captions.csv", *flags, "--num-workers", 0) == 0
+        folder, rows = rows_of(tmp_path / modality)
+        assert [row_id for row_id, _ in rows] == ["3.png", "5.png", "7.png"]
+        assert rows[1][1] == {"image": "5.png", "text": "text 0 text 1 text 2 text 3 text 4"}
+        assert "3.png came before" in (tmp_path / modality / "rejected.tsv").read_text()
+    assert (folder.codes[2:] == model.encode_text(["red " * 20])).all()
 
 
 _SLOW = """

@@ -10,6 +10,7 @@ from retrieval.servers import milvus, postgresql
 from math_hash.errors import InputError
 from math_hash.hamming.codes import hamming_distance, pack
 from math_hash.retrieval import open_index
+from math_hash.retrieval.update import update
 
 _number = itertools.count()
 _SERVER = [pytest.mark.server, pytest.mark.slow]
@@ -39,7 +40,8 @@ def random_codes(rows, k_bits, seed=0):
 
 
 def labels(row):
-    return {"label": ["even", "all"] if row % 2 == 0 else "odd", "row": row, "ok": row % 3 == 0}
+    day = {"day": "2015-03-30"} if row == 30 else {}
+    return {"label": ["even", "all"] if row % 2 == 0 else "odd", "row": row, "ok": row % 3 == 0, **day}
 
 
 @pytest.mark.parametrize("k_bits", [12, 64, 96])
@@ -86,10 +88,19 @@ def test_filters_choose_rows_by_value_or_member(engine):
             ({"label": "all", "ok": True}, range(0, 60, 6)),
             ({"row": 7}, [7]),
             ({"row": "7"}, []),
-            ({"nothing": "x"}, []),
+            ({"label": ["odd", "nothing"], "row": [1, 2, 3]}, [1, 3]),
+            ({"label": {"not": ["even", "x"]}, "row": {"max": 4}}, [1, 3]),
+            ({"label": {"all": ["even", {"not": "odd"}]}, "row": {"min": 50, "max": 55.5}}, [50, 52, 54]),
+            ({"row": {"min": "0"}}, []),
+            ({"day": {"min": "2015-03", "max": "2015-04"}}, [30]),
+            ({"day": {"not": {"max": "2015-04"}}}, [*range(30), *range(31, 60)]),
+            ({"labels": "all", "row": [{"max": 1}, 8]}, [0, 8]),
         ):
             assert sorted(index.search(codes[:1], 60, where)[0].ids.tolist()) == list(wanted), where
             assert sorted(index.search_radius(codes[:1], 32, where)[0].ids.tolist()) == list(wanted), where
+            assert sorted(index.ids(where).tolist()) == list(wanted), where
+        with pytest.raises(InputError, match="no row has the field 'lable'; fields are day, label, ok, row"):
+            index.search(codes[:1], 60, {"lable": {"not": "even"}})
         index.delete([0])
         assert 0 not in index.search(codes[:1], 60, {"label": "even"})[0].ids
 
@@ -120,6 +131,25 @@ def test_deleted_rows_are_gone_and_an_id_is_added_once(engine):
                 open_index(uri, k_bits, model)
 
 
+def test_an_update_adds_new_rows_and_replaces_changed_ones(engine):
+    codes, rows = random_codes(40, 16), [labels(i) for i in range(40)]
+    with open_index(engine(), 16) as index:
+        assert index.ids().tolist() == []
+        index.add(range(30), codes[:30], rows[:30])
+        changed = codes.copy()
+        changed[3] ^= 129
+        rows[5] = {"label": "other"}
+        assert update(index, range(40), changed, rows) == (10, 2)
+        assert update(index, range(40), changed, rows) == (0, 0)
+        assert sorted(index.ids().tolist()) == list(range(40))
+        assert [(code.tolist(), row) for code, row in index.rows(range(40))] == list(
+            zip(changed.tolist(), rows, strict=True)
+        )
+        assert index.search(changed[3:4], 1)[0].distances.tolist() == [0]
+        with pytest.raises(InputError, match="already"):
+            index.add([3], codes[3:4])
+
+
 def test_wrong_input_is_one_line_and_changes_nothing(engine):
     uri = engine()
     with pytest.raises(InputError, match=r"no .* is there|no such"):
@@ -136,7 +166,7 @@ def test_wrong_input_is_one_line_and_changes_nothing(engine):
             (lambda: index.search(codes[:, :1]), "packed codes"),
             (lambda: index.search(codes, 0), "top_k 0"),
             (lambda: index.search_radius(codes, -1), "radius -1"),
-            (lambda: index.search(codes, 3, {"a": [1]}), "where 'a'"),
+            (lambda: index.search(codes, 3, {"a": [[1]]}), "where 'a'"),
             (lambda: index.search(codes, 3, {"a": 2**70}), "where 'a'"),
             (lambda: index.search(codes, 3, {"a": "\ud800"}), "where 'a'"),
             (lambda: index.add(["a", "b", "\ud800"], codes), "bytes of text"),

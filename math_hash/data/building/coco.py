@@ -2,11 +2,11 @@
 
 From annotations/ (instances_*.json and captions_*.json of 2014 or 2017) and the folders of the pictures:
 
-  python tools/make_datasets/make_coco.py --raw DOWNLOAD
+  math-hash dataset make coco --raw DOWNLOAD
 
 From all_imgs.txt, all_txts.txt, all_labels.txt and labels_annotation.txt:
 
-  python tools/make_datasets/make_coco.py --lists LISTS --images DOWNLOAD
+  math-hash dataset make coco --lists LISTS --image-root DOWNLOAD
 
 Training and validation pictures are joined and ordered by their number, so that 2014 and 2017 give the same rows:
 123,287, of which the 122,218 with one of the 80 labels are kept. `caption.mat` gets one of a picture's captions, the
@@ -92,9 +92,9 @@ def build(flags: argparse.Namespace) -> None:
         InputError: anything is missing or deviates.
     """
     if flags.raw:
-        source = read_raw(flags.raw, flags.images or flags.raw, flags.year)
+        source = read_raw(flags.raw, flags.image_root or flags.raw, flags.year)
     else:
-        source = source_from_lists(flags.lists, flags.images, LABELS, join=None)
+        source = source_from_lists(flags.lists, flags.image_root, LABELS, join=None)
     build_dataset(
         source,
         flags.output,
@@ -106,13 +106,17 @@ def build(flags: argparse.Namespace) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = tool_parser(__doc__, "dataset/coco", "annotations/ and the folders of the pictures")
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = tool_parser(prog, __doc__, "dataset/coco", "annotations/ and the folders of the pictures")
     parser.add_argument("--year", choices=("2014", "2017"), help="with --raw: which edition (default: the one there)")
     parser.add_argument(
         "--caption", choices=("first", "random"), default="first", help="the caption that caption.mat gets (first)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of --caption random (1)")
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

@@ -2,17 +2,18 @@
 
 From a table with the columns image, text and labels (CSV, TSV or JSON Lines; other names: --image-column ...):
 
-  python tools/make_datasets/make_custom.py pictures.csv --separator "|"
+  math-hash dataset make custom pictures.csv --separator "|"
 
 From a folder of pictures, with a.txt beside a.jpg for its texts, and one folder per class for labels:
 
-  python tools/make_datasets/make_custom.py PICTURES
+  math-hash dataset make custom PICTURES
 
 From WebDataset tars, in which the pictures stay, or a folder that Hugging Face `datasets` saved:
 
-  python tools/make_datasets/make_custom.py shards/
-  python tools/make_datasets/make_custom.py "shards/{000..099}.tar"
+  math-hash dataset make custom shards/
+  math-hash dataset make custom "shards/{000..099}.tar"
 
+Several rows of a table may name one picture: they become one row with all their texts.
 Texts and labels may be missing in some rows, or altogether. Then: math-hash train --dataset mine
 """
 
@@ -34,6 +35,7 @@ from math_hash.data.building.build import build_dataset
 from math_hash.data.building.source import Source, label_matrix
 from math_hash.data.collection import read_collection
 from math_hash.data.records import Columns, Record
+from math_hash.data.same_picture import as_one, picture_key
 from math_hash.data.text_files import read_lines
 from math_hash.errors import InputError, exit_code
 from math_hash.protocols import OWN
@@ -43,9 +45,9 @@ def read_records(records: Iterable[Record], tar: Path) -> tuple[list[Record], li
     """Separate usable records from others; pictures that are not files go into a new tar file.
 
     Returns:
-        The usable records; for each of the others, where it stood and what is wrong.
+        The usable records, all rows of a picture in one; for each of the others, where it stood and what is wrong.
     """
-    kept: list[Record] = []
+    kept: dict[bytes | str, list[Record]] = {}
     rejected: list[tuple[str, str]] = []
     archive: tarfile.TarFile | None = None
     with ExitStack() as stack:
@@ -56,13 +58,15 @@ def read_records(records: Iterable[Record], tar: Path) -> tuple[list[Record], li
             if record.problem:
                 rejected.append((record.where, record.problem))
                 continue
-            if record.content is not None:
+            rows = kept.setdefault(picture_key(record), [])
+            if record.content is not None and not rows:
                 if archive is None:
                     tar.parent.mkdir(parents=True)
                     archive = stack.enter_context(tarfile.open(tar, "w"))
-                _pack(record, record.content, archive, tar.name, len(kept))
-            kept.append(record)
-    return kept, rejected
+                _pack(record, record.content, archive, tar.name, len(kept) - 1)
+            record.content = None
+            rows.append(record)
+    return [as_one(rows) for rows in kept.values()], rejected
 
 
 def _pack(record: Record, content: bytes, archive: tarfile.TarFile, tar_name: str, number: int) -> None:
@@ -139,7 +143,7 @@ def _read_source(flags: argparse.Namespace, scratch: Path) -> Source:
     ]
     members = np.array([record.member for record in records], np.int64)
     return Source(
-        scratch if scratch.exists() else flags.images or root,
+        scratch if scratch.exists() else flags.image_root or root,
         [record.image for record in records],
         texts,
         label_matrix(rows, names, lambda row: records[row].where),
@@ -150,16 +154,21 @@ def _read_source(flags: argparse.Namespace, scratch: Path) -> Source:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = tool_parser(__doc__, "dataset/mine")
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = tool_parser(prog, __doc__, "dataset/mine")
     parser.add_argument("source", help="a table, a folder of pictures, tars (also as a URL), or a saved dataset")
-    parser.add_argument("--images", type=Path, help="the folder that a table's paths start from (default: its own)")
+    parser.add_argument("--image-root", type=Path, help="the folder that a table's paths start from (its own)")
+    parser.add_argument("--images", dest="image_root", type=Path, help=argparse.SUPPRESS)
     add_column_flags(parser)
     parser.add_argument("--labels-as-text", action="store_true", help="a row without a text gets its label names")
     parser.add_argument(
         "--caption", choices=("first", "random"), default="first", help="of several texts, the one that is used (first)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of --caption random (1)")
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

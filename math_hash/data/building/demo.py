@@ -1,6 +1,6 @@
 """Draw the demo dataset: small scenes with overlapping labels and captions that do not simply spell them out.
 
-  python tools/make_datasets/make_demo.py            # dataset/demo, 4,000 scenes, under a minute
+  math-hash dataset make demo            # dataset/demo, 4,000 scenes, under a minute
 
 Every scene has a setting, a time of day, weather and a few objects, which give it 1 to 6 of 20 labels. Captions use
 synonyms, leave things out, and carry tags that say nothing, as people's captions do. The same seed draws the same
@@ -88,7 +88,7 @@ def _save_scene(row: int, seed: int, folder: Path) -> tuple[set[str], str]:
     return labels, caption
 
 
-def build(output: Path, rows: int, seed: int) -> None:
+def draw_dataset(output: Path, rows: int = 4000, seed: int = 1) -> None:
     """Draw `rows` scenes and write the dataset's folder.
 
     Args:
@@ -126,11 +126,20 @@ def build(output: Path, rows: int, seed: int) -> None:
     print(f"{output}: {len(folder)} scenes, {len(LABELS)} labels, {folder.labels.sum(1).mean():.1f} labels per scene")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build(flags: argparse.Namespace) -> None:
+    """Draw the dataset that the arguments describe."""
+    draw_dataset(flags.output, flags.rows, flags.seed)
+
+
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("dataset/demo"), help="folder to write (dataset/demo)")
     parser.add_argument("--rows", type=int, default=4000, help="scenes to draw (4000)")
     parser.add_argument("--seed", type=int, default=1, help="of the drawing (1)")
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags.output, flags.rows, flags.seed))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

@@ -2,11 +2,11 @@
 
 From a folder that clip-retrieval wrote, with img_emb/, text_emb/ and metadata/:
 
-  python tools/make_datasets/make_embeddings.py embeddings/ --label-column tags
+  math-hash dataset make embeddings embeddings/ --label-column tags
 
 From parquet files with two columns of vectors:
 
-  python tools/make_datasets/make_embeddings.py rows.parquet --image-vectors image_emb --text-vectors text_emb
+  math-hash dataset make embeddings rows.parquet --image-vector-column image_emb --text-vector-column text_emb
 
 Then: math-hash train --dataset mine --features dataset/mine/features --method DSPH
 """
@@ -45,7 +45,7 @@ def build(flags: argparse.Namespace) -> None:
             label is not in the vocabulary.
     """
     columns = Columns(flags.image_column, flags.text_column, flags.label_column, flags.separator)
-    named = {"image": flags.image_vectors, "text": flags.text_vectors}
+    named = {"image": flags.image_vector_column, "text": flags.text_vector_column}
     streams = {
         stream: open_embeddings(flags.source, stream, replace(columns, vector=vectors))
         for stream, vectors in named.items()
@@ -115,13 +115,19 @@ def _add_files(
                     file.write(record.vector.astype("<f4").tobytes())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a folder of clip-retrieval, or parquet files")
     parser.add_argument("--output", type=Path, default=Path("dataset/mine"), help="folder to write (dataset/mine)")
-    parser.add_argument("--image-vectors", default="", help="in parquet files, column of the pictures' vectors")
-    parser.add_argument("--text-vectors", default="", help="in parquet files, column of the texts' vectors")
+    parser.add_argument("--image-vector-column", default="", help="in parquet files, column of the pictures' vectors")
+    parser.add_argument("--text-vector-column", default="", help="in parquet files, column of the texts' vectors")
+    for stream in ("image", "text"):
+        parser.add_argument(f"--{stream}-vectors", dest=f"{stream}_vector_column", help=argparse.SUPPRESS)
     add_column_flags(parser)
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

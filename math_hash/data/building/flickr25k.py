@@ -2,11 +2,11 @@
 
 From the official files (mirflickr25k.zip and mirflickr25k_annotations_v080.zip, unpacked into one folder):
 
-  python tools/make_datasets/make_flickr25k.py --raw DOWNLOAD
+  math-hash dataset make flickr25k --raw DOWNLOAD
 
 From all_imgs.txt, all_tags.txt, all_labels.txt and labels_annotation.txt, with the pictures:
 
-  python tools/make_datasets/make_flickr25k.py --lists LISTS --images DOWNLOAD/mirflickr
+  math-hash dataset make flickr25k --lists LISTS --image-root DOWNLOAD/mirflickr
 
 The protocol `flickr25k` keeps the tags that occur at least 20 times over all 25,000 instances (1,386 tags), and the
 20,015 instances that have such a tag and one of the 24 labels. `flickr25k-24581` keeps every instance with a label.
@@ -110,10 +110,10 @@ def build(flags: argparse.Namespace) -> None:
         InputError: anything is missing or deviates.
     """
     if flags.raw:
-        images = flags.images or flags.raw
+        images = flags.image_root or flags.raw
         source = read_raw(flags.raw, images, flags.protocol, flags.tag_list, flags.allow_partial)
     else:
-        source = source_from_lists(flags.lists, flags.images, LABELS)
+        source = source_from_lists(flags.lists, flags.image_root, LABELS)
     build_dataset(
         source,
         flags.output,
@@ -123,9 +123,9 @@ def build(flags: argparse.Namespace) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = tool_parser(__doc__, "dataset/flickr25k", "the official mirflickr/ and the annotation files")
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = tool_parser(prog, __doc__, "dataset/flickr25k", "the official mirflickr/ and the annotation files")
     parser.add_argument(
         "--protocol",
         choices=("flickr25k", "flickr25k-24581"),
@@ -133,5 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="with --raw: which instances (flickr25k)",
     )
     parser.add_argument("--tag-list", type=Path, help="with --raw: file of the tags to keep, one per line")
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

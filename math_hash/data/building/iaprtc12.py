@@ -3,11 +3,11 @@
 From iaprtc12.tgz (annotations_complete_eng/ and images/) and the segmented set saiapr_tc-12 (a labels.txt in each of
 its folders, and wlist.txt), unpacked into one folder, at any depth:
 
-  python tools/make_datasets/make_iaprtc12.py --raw DOWNLOAD
+  math-hash dataset make iaprtc12 --raw DOWNLOAD
 
 From all_imgs.txt, all_txts.txt, all_labels.txt and labels_annotation.txt:
 
-  python tools/make_datasets/make_iaprtc12.py --lists LISTS --images DOWNLOAD
+  math-hash dataset make iaprtc12 --lists LISTS --image-root DOWNLOAD
 
 20,000 pictures, ordered by their number, with the 255 labels of the segmented set that occur. The text is the
 English description, without title and notes.
@@ -94,14 +94,17 @@ def build(flags: argparse.Namespace) -> None:
         InputError: anything is missing or deviates.
     """
     if flags.raw:
-        source = read_raw(flags.raw, flags.images or flags.raw)
+        source = read_raw(flags.raw, flags.image_root or flags.raw)
     else:
-        source = source_from_lists(flags.lists, flags.images, join="; ")
+        source = source_from_lists(flags.lists, flags.image_root, join="; ")
     build_dataset(source, flags.output, protocol="iaprtc12", check=flags.check, allow_partial=flags.allow_partial)
+
+
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    return tool_parser(prog, __doc__, "dataset/iaprtc12", "the unpacked downloads")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = tool_parser(__doc__, "dataset/iaprtc12", "the unpacked downloads")
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

@@ -124,5 +124,6 @@ def locate_images(names: Sequence[str], folder: str | Path) -> tuple[Path, list[
             return root, relative
     example = names[0] if names else "nothing"
     raise InputError(
-        f"{folder}: holds none of the {len(names)} listed pictures, such as {example}; name their folder with `images`"
+        f"{folder}: holds none of the {len(names)} listed pictures, such as {example}; name their folder with "
+        "`image_root`"
     )

@@ -2,11 +2,11 @@
 
 From the official files, unpacked into one folder (ImageList/, Groundtruth/, NUS_WID_Tags/ and the pictures):
 
-  python tools/make_datasets/make_nuswide.py --raw DOWNLOAD --images DOWNLOAD/Flickr
+  math-hash dataset make nuswide --raw DOWNLOAD --image-root DOWNLOAD/Flickr
 
 From all_imgs.txt, all_tags.txt, all_labels.txt and labels_annotation.txt:
 
-  python tools/make_datasets/make_nuswide.py --lists LISTS --images DOWNLOAD/Flickr
+  math-hash dataset make nuswide --lists LISTS --image-root DOWNLOAD/Flickr
 
 Both protocols keep the 21 most frequent of the 81 concepts. `nuswide`: the 190,421 instances with such a concept and
 one of the 1,000 tags of TagList1k.txt. `nuswide-195834`: every instance with such a concept. The text of an instance
@@ -87,9 +87,9 @@ def build(flags: argparse.Namespace) -> None:
         InputError: anything is missing or deviates.
     """
     if flags.raw:
-        source = read_raw(flags.raw, flags.images or flags.raw, flags.protocol)
+        source = read_raw(flags.raw, flags.image_root or flags.raw, flags.protocol)
     else:
-        source = source_from_lists(flags.lists, flags.images, LABELS)
+        source = source_from_lists(flags.lists, flags.image_root, LABELS)
     build_dataset(
         source,
         flags.output,
@@ -99,11 +99,15 @@ def build(flags: argparse.Namespace) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
-    parser = tool_parser(__doc__, "dataset/nuswide", "ImageList/, Groundtruth/ and NUS_WID_Tags/")
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the tool's arguments."""
+    parser = tool_parser(prog, __doc__, "dataset/nuswide", "ImageList/, Groundtruth/ and NUS_WID_Tags/")
     parser.add_argument(
         "--protocol", choices=("nuswide", "nuswide-195834"), default="nuswide", help="which instances (nuswide)"
     )
-    flags = parser.parse_args(arguments)
-    return exit_code(lambda: build(flags))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool with these command-line arguments (by default those of the process); returns its exit code."""
+    return exit_code(lambda: build(make_parser().parse_args(arguments)))

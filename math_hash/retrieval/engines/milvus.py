@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
+from math_hash.retrieval.filters import Bounds, Clause, Scalar
 from math_hash.retrieval.ids import KINDS, LONGEST_ID, Id, IdKind
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
@@ -17,6 +18,7 @@ from math_hash.retrieval.uri import ivf_options, uri_options
 _BATCH = 5000  # rows per request; Milvus refuses requests above 64 MB
 _MOST = 16384  # rows that Milvus returns for one query
 _TRIES = 5
+_SAMPLE = 1000  # rows whose fields a message names
 _NLIST, _NPROBE = 1024, 8
 _OPTIONS = {"consistency": str, "engine": str, "nlist": int, "nprobe": int, "timeout": float}
 _LEVELS = ("Strong", "Bounded", "Session", "Eventually")
@@ -55,7 +57,9 @@ class MilvusIndex(Index):
         elif create and k_bits is not None:
             self.k_bits, self.model = k_bits, model
         else:
-            raise InputError(f"{self.uri}: no such collection; make it with `math-hash index CODES --to {self.uri}`")
+            raise InputError(
+                f"{self.uri}: no such collection; make it with `math-hash index CODES --output {self.uri}`"
+            )
 
     def _read_description(self) -> None:
         described = self._call(self._client.describe_collection, self.collection)
@@ -92,15 +96,15 @@ class MilvusIndex(Index):
         self._call(self._client.load_collection, self.collection)
         self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         if self._id_kind is None:
             self._make(type(ids[0]))
-        if present := self._query(ids, ["id"]):
+        if not replace and (present := self._query(ids, ["id"])):
             raise InputError(f"{self.uri}: id {next(iter(present))!r} is there already; delete it first")
         for start in range(0, len(ids), _BATCH):
             stop = min(start + _BATCH, len(ids))
             rows = [
-                {"id": ids[i], "code": codes[i].tobytes(), "metadata": dict(metadata[i] or {}) if metadata else {}}
+                {"id": ids[i], "code": codes[i].tobytes(), "metadata": json.loads(metadata[i] or "{}")}
                 for i in range(start, stop)
             ]
             # upsert, not insert: a second try after a lost answer does not make a row twice
@@ -111,6 +115,17 @@ class MilvusIndex(Index):
         for start in range(0, len(present), _BATCH):
             self._call(self._client.delete, self.collection, ids=present[start : start + _BATCH])
         return len(present)
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        rows = self._call(
+            self._client.query_iterator, self.collection, batch_size=_BATCH, filter=_expression(where),
+            output_fields=["id"], consistency_level="Strong",
+        )  # fmt: skip
+        ids: list[Id] = []
+        while batch := rows.next():
+            ids += [row["id"] for row in batch]
+        rows.close()
+        return np.array(ids, np.int64 if self._id_kind is int or not ids else None)
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         rows = self._query(ids, ["id", "code", "metadata"])
@@ -146,21 +161,19 @@ class MilvusIndex(Index):
         """Close the connection."""
         self._client.close()
 
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]:
         if top_k > _MOST:
             raise InputError(f"{self.uri}: top_k {top_k}; Milvus returns at most {_MOST} rows per query")
         return self._neighbors(codes, top_k, where, {})
 
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search_radius(self, codes: np.ndarray, radius: int, where: list[Clause]) -> list[Neighbors]:
         # Milvus takes distances strictly below its radius, and wants it to be at most one above the length
         results = self._neighbors(codes, _MOST, where, {"radius": min(radius, self.k_bits) + 1})
         if any(len(neighbors) == _MOST for neighbors in results):
             raise InputError(f"{self.uri}: more than {_MOST} rows within radius {radius}; choose a smaller one")
         return results
 
-    def _neighbors(
-        self, codes: np.ndarray, limit: int, where: Mapping[str, Any], params: dict[str, int]
-    ) -> list[Neighbors]:
+    def _neighbors(self, codes: np.ndarray, limit: int, where: list[Clause], params: dict[str, int]) -> list[Neighbors]:
         if self._id_kind is None:
             return [Neighbors.empty()] * len(codes)
         if self._ivf_options:
@@ -182,6 +195,22 @@ class MilvusIndex(Index):
             results.append(Neighbors(ids[order], distances[order]))
         return results
 
+    def has_field(self, name: str) -> bool:
+        """See `Index.has_field`."""
+        return bool(self._some_rows(f"exists metadata[{json.dumps(name, ensure_ascii=False)}]", 1))
+
+    def fields(self) -> set[str]:
+        """See `Index.fields`."""
+        return {name for row in self._some_rows("", _SAMPLE) for name in row["metadata"] or {}}
+
+    def _some_rows(self, expression: str, limit: int) -> list[dict[str, Any]]:
+        if self._id_kind is None:
+            return []
+        return self._call(
+            self._client.query, self.collection, filter=expression, output_fields=["metadata"], limit=limit,
+            consistency_level=self._consistency,
+        )  # fmt: skip
+
     def _call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call Milvus, again after a pause where it was unavailable or overloaded for a moment."""
         for attempt in range(_TRIES):
@@ -196,13 +225,25 @@ class MilvusIndex(Index):
                 raise InputError(f"{self.uri}: Milvus does not answer ({one_line(error)})") from error
 
 
-def _expression(where: Mapping[str, Any]) -> str:
+def _expression(where: list[Clause]) -> str:
     """A filter in Milvus's language."""
     clauses = []
-    for name, value in where.items():
-        field, wanted = f"metadata[{json.dumps(name)}]", json.dumps(value, ensure_ascii=False)
-        clauses.append(f"({field} == {wanted} or json_contains({field}, {wanted}))")
+    for clause in where:
+        field = f"metadata[{json.dumps(clause.name, ensure_ascii=False)}]"
+        options = " or ".join(_option_expression(field, option) for option in clause.options)
+        clauses.append(f"(not ({options}))" if clause.is_negated else f"({options})")
     return " and ".join(clauses)
+
+
+def _option_expression(field: str, option: Scalar | Bounds) -> str:
+    if isinstance(option, Bounds):
+        bounds = [(sign, bound) for sign, bound in zip((">=", "<="), option, strict=True) if bound is not None]
+        return f"({' and '.join(f'{field} {sign} {json.dumps(b, ensure_ascii=False)}' for sign, b in bounds)})"
+    forms: list[Scalar] = [option]
+    if isinstance(option, int | float) and not isinstance(option, bool) and option == int(option) < 2**53:
+        forms = [int(option), float(option)]  # json_contains tells 1 from 1.0
+    wanted = [json.dumps(form, ensure_ascii=False) for form in forms]
+    return " or ".join([f"{field} == {wanted[0]}", *(f"json_contains({field}, {form})" for form in wanted)])
 
 
 def _as_bytes(code: bytes | Sequence[bytes]) -> bytes:

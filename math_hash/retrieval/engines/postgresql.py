@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ import numpy as np
 
 from math_hash.errors import InputError, import_extra, one_line
 from math_hash.hamming.codes import unpack
+from math_hash.retrieval.filters import Bounds, Clause, Scalar
 from math_hash.retrieval.ids import KINDS, Id, IdKind
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import Neighbors
@@ -47,7 +48,9 @@ class PostgreSQLIndex(Index):
         try:
             if not self._read_comment():
                 if not create or k_bits is None:
-                    raise InputError(f"{self.uri}: no such table; make it with `math-hash index CODES --to {self.uri}`")
+                    raise InputError(
+                        f"{self.uri}: no such table; make it with `math-hash index CODES --output {self.uri}`"
+                    )
                 self.k_bits, self.model = k_bits, model
         except InputError:
             self._connection.close()
@@ -82,17 +85,18 @@ class PostgreSQLIndex(Index):
         self._connection.execute(f"COMMENT ON TABLE {self.table} IS {self._psycopg.sql.quote(facts)}")
         self._id_kind = kind
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         is_new = self._id_kind is None
         try:
             with self._errors(), self._connection.transaction():
                 if is_new:
                     self._make(type(ids[0]))
+                if replace:
+                    self._delete(ids)
                 copy = f"COPY {self.table} (id, code, metadata) FROM STDIN"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as rows:
                     for place, (row_id, digits) in enumerate(zip(ids, self._as_digits(codes), strict=True)):
-                        given = dict(metadata[place] or {}) if metadata is not None else {}
-                        rows.write_row((row_id, digits, json.dumps(given, ensure_ascii=False)))
+                        rows.write_row((row_id, digits, metadata[place] or "{}"))
         except InputError:
             if is_new:
                 self._id_kind = None
@@ -101,6 +105,10 @@ class PostgreSQLIndex(Index):
     def _delete(self, ids: list[Id]) -> int:
         with self._errors():
             return self._connection.execute(f"DELETE FROM {self.table} WHERE id = ANY(%s)", [ids]).rowcount
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        [everything] = self._neighbors(np.zeros((1, -(-self.k_bits // 8)), np.uint8), where, None, "")
+        return everything.ids
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._errors():
@@ -133,24 +141,20 @@ class PostgreSQLIndex(Index):
         """Close the connection."""
         self._connection.close()
 
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]:
         # with a second sorting key the approximate index cannot be used
         order = "distance" if self._ivf_options else "distance, position"
         return self._neighbors(codes, where, None, f"ORDER BY {order} LIMIT {int(top_k)}")
 
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search_radius(self, codes: np.ndarray, radius: int, where: list[Clause]) -> list[Neighbors]:
         return self._neighbors(codes, where, radius, "ORDER BY distance, position")
 
-    def _neighbors(
-        self, codes: np.ndarray, where: Mapping[str, Any], radius: int | None, order: str
-    ) -> list[Neighbors]:
+    def _neighbors(self, codes: np.ndarray, where: list[Clause], radius: int | None, order: str) -> list[Neighbors]:
         if self._id_kind is None:
             return [Neighbors.empty()] * len(codes)
         distance = f"code <~> %s::bit({self.k_bits})"
-        clauses, values = ["true"], []
-        for name, value in where.items():
-            clauses.append("metadata -> %s @> %s::jsonb")
-            values += [name, json.dumps(value)]
+        conditions, values = _conditions(where)
+        clauses = ["true", *conditions]
         if radius is not None:
             clauses.append(f"{distance} <= %s")
         query = f"SELECT id, {distance} AS distance FROM {self.table} WHERE {' AND '.join(clauses)} {order}"
@@ -164,6 +168,20 @@ class PostgreSQLIndex(Index):
                 ids = np.array([row[0] for row in rows], np.int64 if self._id_kind is int or not rows else None)
                 results.append(Neighbors(ids, np.array([row[1] for row in rows], np.int64)))
         return results
+
+    def has_field(self, name: str) -> bool:
+        """See `Index.has_field`."""
+        if self._id_kind is None:
+            return False
+        query = f"SELECT EXISTS (SELECT 1 FROM {self.table} WHERE jsonb_exists(metadata, %s))"
+        with self._errors():
+            return self._connection.execute(query, [name]).fetchone()[0]
+
+    def fields(self) -> set[str]:
+        """See `Index.fields`."""
+        with self._errors():
+            rows = self._connection.execute(f"SELECT DISTINCT jsonb_object_keys(metadata) FROM {self.table}")
+            return {name for (name,) in rows}
 
     def _as_digits(self, codes: np.ndarray) -> list[str]:
         """Packed codes as PostgreSQL writes bits: strings of 0 and 1."""
@@ -179,6 +197,37 @@ class PostgreSQLIndex(Index):
             raise InputError(f"{self.uri}: id {match and match[1]} is there already; delete it first") from error
         except self._psycopg.Error as error:
             raise InputError(f"{self.uri}: PostgreSQL refuses ({one_line(error)})") from error
+
+
+def _conditions(where: list[Clause]) -> tuple[list[str], list[Any]]:
+    """A filter in SQL: conditions, all of which have to hold, and the values of their parameters."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    for clause in where:
+        parts = []
+        for option in clause.options:
+            part, its_values = _option_condition(clause.name, option)
+            parts.append(part)
+            values += its_values
+        negation = "NOT " if clause.is_negated else ""
+        conditions.append(f"{negation}COALESCE({' OR '.join(parts)}, false)")
+    return conditions, values
+
+
+def _option_condition(name: str, option: Scalar | Bounds) -> tuple[str, list[Any]]:
+    if not isinstance(option, Bounds):
+        return "metadata -> %s @> %s::jsonb", [name, json.dumps(option)]
+    kind = "string" if any(isinstance(bound, str) for bound in option) else "number"
+    parts: list[str] = [f"jsonb_typeof(metadata -> %s) = '{kind}'"]
+    values: list[Any] = [name]
+    for sign, bound in zip((">=", "<="), option, strict=True):
+        if bound is not None and kind == "string":
+            parts.append(f'(metadata ->> %s) COLLATE "C" {sign} %s')
+            values += [name, bound]
+        elif bound is not None:
+            parts.append(f"metadata -> %s {sign} %s::jsonb")
+            values += [name, json.dumps(bound)]
+    return f"({' AND '.join(parts)})", values
 
 
 def _packed(digits: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from math_hash.errors import InputError
 from math_hash.models.code_model import CodeModel
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.searcher import CANDIDATES, Rerank, Searcher
-from math_hash.retrieval.server import health, page, pictures, rows, search
+from math_hash.retrieval.server import facets, health, page, pictures, rows, search
 from math_hash.retrieval.server.limits import Busy, Gate, Traffic, Worker, error_response
 from math_hash.retrieval.server.serve import serve
 from math_hash.retrieval.server.state import ServerState
@@ -77,7 +77,7 @@ def make_app(
         Gate, token=token, is_public=is_public, max_bytes=max_bytes, seconds=seconds + 5, traffic=traffic
     )
     _answer_errors(app, seconds)
-    for routes in (page, search, rows, pictures, health):
+    for routes in (page, search, facets, rows, pictures, health):
         app.include_router(routes.router)
     return app
 

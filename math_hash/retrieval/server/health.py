@@ -12,11 +12,16 @@ router = APIRouter()
 
 @router.get("/health")
 async def health(state: State) -> dict[str, Any]:
-    """Whether the server works, and what it serves."""
-    rows = await state.worker.run(lambda: len(state.index))
+    """Whether the server works, and what it serves.
+
+    It does not wait behind other requests: while there are some, the number of rows is that of the last look.
+    """
+    if not state.worker.waiting:
+        state.traffic.rows = await state.worker.run(lambda: len(state.index))
     return {
         "status": "ok",
-        "rows": rows,
+        "rows": state.traffic.rows,
+        "waiting": state.worker.waiting,
         "k_bits": state.index.k_bits,
         "method": state.model.method,
         "pictures": state.image_root is not None,

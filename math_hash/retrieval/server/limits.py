@@ -7,9 +7,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse, Response
@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from math_hash.data.images import open_image
 from math_hash.errors import InputError
 
-_LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1", "testserver"}
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1"}
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _Result = TypeVar("_Result")
 
 
@@ -40,10 +41,11 @@ class Worker:
 
     def __init__(self, queue: int, seconds: float):
         self.queue, self.seconds, self.waiting = queue, seconds, 0
-        self._pool, self._lock = ThreadPoolExecutor(1), threading.Lock()
+        self._pool, self._lock = ThreadPoolExecutor(1), threading.Condition()
 
     async def run(self, job: Callable[[], _Result]) -> _Result:
-        """The job's result. A job that takes too long still runs to its end, and counts as waiting until then.
+        """The job's result. Where nobody waits for it any more, a job that has not begun is dropped; one that runs
+        does so to its end, and counts as waiting until then.
 
         Raises:
             Busy: the queue is full.
@@ -53,28 +55,34 @@ class Worker:
             if self.waiting >= self.queue:
                 raise Busy
             self.waiting += 1
+        future = self._pool.submit(job)
+        future.add_done_callback(self._ended)
+        return await asyncio.wait_for(asyncio.wrap_future(future), self.seconds)
 
-        def task() -> _Result:
-            try:
-                return job()
-            finally:
-                with self._lock:
-                    self.waiting -= 1
+    def _ended(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self.waiting -= 1
+            self._lock.notify_all()
 
-        future = asyncio.get_running_loop().run_in_executor(self._pool, task)
-        return await asyncio.wait_for(asyncio.shield(future), self.seconds)
+    def close(self, seconds: float) -> bool:
+        """Drop what has not begun, and wait for what runs. False: it still runs after `seconds`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            return self._lock.wait_for(lambda: not self.waiting, seconds)
 
 
 @dataclass
 class Traffic:
-    """Counters since the server started.
+    """What is counted since the server started.
 
-    requests: by method and status of the answer.
+    requests: by method (one that HTTP does not define counts as "other") and status of the answer.
     seconds: time spent on answering, summed over all requests.
+    rows: of the index, at the last look.
     """
 
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: float = 0.0
+    rows: int = 0
 
 
 class Gate:
@@ -107,18 +115,52 @@ class Gate:
                 raise HTTPException(413, f"the request has more than {self.max_bytes} bytes")
             return message
 
-        refusal = self._refusal(scope)
         try:
-            if refusal:
+            if refusal := self._refusal(scope):
                 await refusal(scope, receive, counted_send)
             else:
-                await asyncio.wait_for(self.app(scope, bounded_receive, counted_send), self.seconds)
+                await self._answer(scope, bounded_receive, counted_send)
         except (TimeoutError, asyncio.TimeoutError):
             if not status:
                 await error_response(504, f"no answer within {self.seconds:g} seconds")(scope, receive, counted_send)
         finally:
-            self.traffic.requests[scope["method"], str(status or 500)] += 1
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.traffic.requests[method, str(status or 499)] += 1
             self.traffic.seconds += time.perf_counter() - start
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, unless its client leaves: then what it asked for is dropped.
+
+        Raises:
+            TimeoutError: it took too long.
+        """
+        whole = asyncio.Event()
+
+        async def noted_receive() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                whole.set()
+            return message
+
+        async def client_leaves() -> None:
+            await whole.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        answer = asyncio.ensure_future(self.app(scope, noted_receive, send))
+        leaving = asyncio.ensure_future(client_leaves())
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):  # nothing but the header is read of these
+            whole.set()
+        try:
+            done, _ = await asyncio.wait({answer, leaving}, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise TimeoutError
+            if answer in done:
+                answer.result()
+        finally:
+            answer.cancel()
+            leaving.cancel()
+            await asyncio.gather(answer, leaving, return_exceptions=True)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that is not let in."""
@@ -132,7 +174,9 @@ class Gate:
         if int(headers.get(b"content-length", b"0")) > self.max_bytes:
             return error_response(413, f"the request has more than {self.max_bytes} bytes")
         writes = scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"].startswith("/rows")
-        open_path = scope["path"] in ("/", "/health") or scope["path"] == "/favicon.ico"
+        open_path = scope["path"] in ("/", "/health", "/favicon.ico") or scope["path"].startswith("/static/")
+        if writes and not _is_same_origin(headers):
+            return error_response(403, "rows are changed by this server's own pages only")
         if writes and not self.token:
             return error_response(403, "this server is for reading; start it with --token to add and delete")
         if (writes or (self.is_public and not open_path)) and not self._has_token(headers):
@@ -141,6 +185,12 @@ class Gate:
 
     def _has_token(self, headers: Mapping[bytes, bytes]) -> bool:
         return hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self.token.encode())
+
+
+def _is_same_origin(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request comes from this server's own page, or from no page at all."""
+    origin = headers.get(b"origin")
+    return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
 
 
 def read_upload(content: bytes, max_pixels: int) -> Image.Image:

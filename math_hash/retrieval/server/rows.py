@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, HTTPException, Query, UploadFile
 
+from math_hash.retrieval.metadata import for_javascript
 from math_hash.retrieval.server.schemas import ERRORS, LONGEST_TEXT, RowId
 from math_hash.retrieval.server.state import State
 
@@ -31,6 +32,7 @@ async def add(
         if state.index.rows([row_id])[0] is not None:
             raise HTTPException(409, "a row has that id already; delete it first")
         state.index.add([row_id], query.code, [row_metadata])
+        state.facets.clear()
         return len(state.index)
 
     return {"count": await state.worker.run(job)}
@@ -43,6 +45,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
     def job() -> int:
         if not state.index.delete([state.row_id(id)]):
             raise HTTPException(404, "no row has that id")
+        state.facets.clear()
         return len(state.index)
 
     return {"count": await state.worker.run(job)}
@@ -52,7 +55,7 @@ async def delete(state: State, id: Annotated[RowId, Query()]) -> dict[str, int]:
 async def show_row(state: State, id: Annotated[RowId, Query()]) -> dict[str, Any]:
     """A row's metadata and code."""
     code, metadata = await state.worker.run(lambda: state.row(id))
-    return {"id": state.row_id(id), "code": code.tobytes().hex(), "metadata": metadata}
+    return for_javascript({"id": state.row_id(id), "code": code.tobytes().hex(), "metadata": metadata})
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import csv
 import json
 
 import pytest
-from miniatures import rejected_rows, write_pictures
+from miniatures import put_picture, rejected_rows, write_pictures
 
-from math_hash.data import read_dataset
+from math_hash.data import read_dataset, split_rows
 from math_hash.data.building import custom
 
 
@@ -90,3 +90,22 @@ def test_a_vocabulary_and_a_minimum_count(pictures, tmp_path, run):
     assert data.captions == ["x", "y", "y, x", "y"]
     (tmp_path / "names.txt").write_text("x\nx\n")
     assert "names 'x' twice" in run(custom, table, *options)[1]
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_no_picture_is_both_in_queries_and_in_training(tmp_path, run, is_sorted):
+    (tmp_path / "pictures").mkdir()
+    for row in range(30):
+        put_picture(tmp_path / f"pictures/{row}.png", row)
+    lines = [f"{row}.png,caption {number} of {row},{'ab'[number % 2]}" for row in range(30) for number in range(5)]
+    lines = lines if is_sorted else lines[::2] + [f"./{line}" for line in lines[1::2]]
+    (tmp_path / "pictures/captions.csv").write_text("\n".join(["image,text,label", *lines]))
+    code, printed = run(custom, tmp_path / "pictures/captions.csv", "--output", tmp_path / "mine")
+    assert code == 0, printed
+    data = read_dataset(tmp_path / "mine")
+    assert sorted(data.images) == sorted(f"{row}.png" for row in range(30))
+    for image, texts in zip(data.images, data.texts, strict=True):
+        assert sorted(texts) == [f"caption {number} of {image.removesuffix('.png')}" for number in range(5)]
+    assert data.labels.tolist() == [[1, 1]] * 30
+    split = split_rows(30, 10, 20, 0)
+    assert not {data.images[row] for row in split.query} & {data.images[row] for row in split.train}

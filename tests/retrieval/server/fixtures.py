@@ -39,11 +39,11 @@ def start_server() -> Iterator[Callable[[Any], Any]]:
     httpx, uvicorn = pytest.importorskip("httpx"), pytest.importorskip("uvicorn")
     running = []
 
-    def start(app):
+    def start(app, **options):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+        server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", **options))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

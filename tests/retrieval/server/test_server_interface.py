@@ -10,6 +10,7 @@ from math_hash.errors import InputError
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 from math_hash.retrieval.server.app import make_app, serve
 
+LOCAL = {"Host": "localhost"}
 pytestmark = pytest.mark.server
 
 
@@ -18,15 +19,18 @@ def test_routes_and_field_names_are_those_that_clients_rely_on(served_index, mod
     routes = {(method, path) for path, operations in schema["paths"].items() for method in operations}
     assert routes == {
         ("post", "/search/text"), ("post", "/search/image"), ("post", "/search/id"), ("post", "/search/code"),
-        ("post", "/rows"), ("delete", "/rows"), ("get", "/rows"), ("get", "/image"), ("get", "/health"),
-        ("get", "/metrics"),
+        ("post", "/search/combined"), ("get", "/facets"), ("post", "/rows"), ("delete", "/rows"), ("get", "/rows"),
+        ("get", "/image"), ("get", "/image/file"), ("get", "/health"), ("get", "/metrics"),
     }  # fmt: skip
     fields = {name: set(model.get("properties", ())) for name, model in schema["components"]["schemas"].items()}
-    assert fields["TextQuery"] == {"text", "top_k", "radius", "where"}
-    assert fields["IdQuery"] == {"id", "top_k", "radius", "where"}
-    assert fields["CodeQuery"] == {"code", "top_k", "radius", "where"}
+    options = {"top_k", "radius", "where", "offset", "fold"}
+    assert fields["TextQuery"] == {"text", *options}
+    assert fields["IdQuery"] == {"id", *options}
+    assert fields["CodeQuery"] == {"code", *options}
     assert fields["SearchResponse"] == {"results", "nothing_close", "notes", "seconds"}
-    assert fields["Result"] == {"id", "distance", "metadata"}
+    assert fields["Result"] == {"id", "distance", "metadata", "duplicate_of"}
+    assert fields["Facets"] == {"rows", "counted", "facets", "examples", "fold"}
+    assert fields["Facet"] == {"field", "kind", "values", "distinct", "min", "max"}
 
 
 @pytest.mark.slow
@@ -35,7 +39,7 @@ def test_no_request_of_the_described_kind_ends_in_500(served_index, model, tiny_
     from hypothesis import HealthCheck, Phase, given, settings
 
     app = make_app(served_index, model, tiny_dataset, token="secret")
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers=LOCAL)
     tried = 0
     for operation in schema.get_all_operations():
 
@@ -45,7 +49,7 @@ def test_no_request_of_the_described_kind_ends_in_500(served_index, model, tiny_
         def check(case):
             nonlocal tried
             tried += 1
-            answer = case.call(headers=TOKEN)
+            answer = case.call(headers={**TOKEN, **LOCAL})
             assert answer.status_code < 500, (case, answer.text)
 
         check()

@@ -10,18 +10,19 @@ import shutil
 import sqlite3
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from math_hash.errors import InputError, import_extra
-from math_hash.hamming import scan
+from math_hash.hamming.codes import as_planes
 from math_hash.retrieval.engines.embedded import ivf
-from math_hash.retrieval.engines.embedded.segment import Segment
+from math_hash.retrieval.engines.embedded.segment import Segment, ids_at, offsets_of
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
 from math_hash.retrieval.engines.embedded.store import DATABASE, Store
+from math_hash.retrieval.filters import Clause
 from math_hash.retrieval.ids import Id, IdKind
 from math_hash.retrieval.index import Index
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
@@ -49,6 +50,7 @@ class EmbeddedIndex(Index):
             self._generation: int | None = None
             self._snapshot, self._tail = self._no_snapshot(), Segment.empty(self._words, np.int64)
             self._filtered: dict[str, list[Segment]] = {}
+            self._known_fields: set[str] = set()
             self._refresh()
         except InputError:
             raise
@@ -59,16 +61,20 @@ class EmbeddedIndex(Index):
         if (self.folder / DATABASE).exists():
             return
         if not can_begin:
-            raise InputError(f"{self.uri}: no index is there; make one with `math-hash index CODES --to {self.uri}`")
+            raise InputError(
+                f"{self.uri}: no index is there; make one with `math-hash index CODES --output {self.uri}`"
+            )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise InputError(f"{self.uri}: is there already and is no index; name another folder")
 
     # ---- changes ----
 
-    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
         with self._lock, self._store.errors():
             with self._store.transaction():
                 self._require_kind(ids)  # once more: another process may have added the first rows just now
+                if replace:
+                    self._store.delete(ids)
                 self._store.insert(ids, codes, metadata)
             self._refresh()
             if len(self._tail) > max(_UNSAVED, len(self._snapshot.segment) // 4):
@@ -76,6 +82,10 @@ class EmbeddedIndex(Index):
                     self.save()
                 except InputError as error:  # the rows are safe already
                     warnings.warn(f"{self.uri}: no snapshot was written ({error})", stacklevel=3)
+
+    def _set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
+        with self._lock, self._store.errors(), self._store.transaction():
+            self._store.set_metadata(ids, metadata)
 
     def _delete(self, ids: list[Id]) -> int:
         with self._lock, self._store.errors():
@@ -120,19 +130,19 @@ class EmbeddedIndex(Index):
 
     # ---- searches ----
 
-    def _search(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]:
         segments, places, distances = self._nearest(codes, top_k, where)
-        found = _ids(segments, places), distances, self._codes(segments, places)
+        found = ids_at(segments, places), distances, self._codes(segments, places)
         if (distances[:, -1:] >= 0).all():
             return [Neighbors(*values) for values in zip(*found, strict=True)]
         return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
 
-    def _search_batch(self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]) -> BatchNeighbors:
+    def _search_batch(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> BatchNeighbors:
         segments, places, distances = self._nearest(codes, top_k, where)
-        return BatchNeighbors.padded(_ids(segments, places), distances, top_k)
+        return BatchNeighbors.padded(ids_at(segments, places), distances, top_k)
 
     def _nearest(
-        self, codes: np.ndarray, top_k: int, where: Mapping[str, Any]
+        self, codes: np.ndarray, top_k: int, where: list[Clause]
     ) -> tuple[list[Segment], np.ndarray, np.ndarray]:
         """Segments, places in them and distances, int64, both (q, m), m <= top_k; -1 where fewer rows exist."""
         with self._lock, self._store.errors():
@@ -141,33 +151,45 @@ class EmbeddedIndex(Index):
             results = [segment.nearest(codes, top_k, self.k_bits) for segment in segments]
             places, distances = results[0]
             if len(results) > 1:
-                offsets = _offsets(segments)
+                from math_hash.hamming.scan import merge
+
+                offsets = offsets_of(segments)
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
-                places, distances = scan.merge(np.concatenate(shifted, axis=1), both, top_k)
+                places, distances = merge(np.concatenate(shifted, axis=1), both, top_k)
             return segments, places, np.where(places < 0, -1, distances.astype(np.int64))
 
-    def _search_radius(self, codes: np.ndarray, radius: int, where: Mapping[str, Any]) -> list[Neighbors]:
+    def _search_radius(self, codes: np.ndarray, radius: int, where: list[Clause]) -> list[Neighbors]:
         with self._lock, self._store.errors():
             self._refresh()
             segments, neighbors = self._segments(where), []
-            offsets = _offsets(segments)
+            offsets = offsets_of(segments)
             for code in codes:
                 results = [segment.within(code, radius) for segment in segments]
                 places = np.concatenate([p + offset for (p, _), offset in zip(results, offsets, strict=True)])
                 distances = np.concatenate([distances for _, distances in results])
                 order = np.argsort(distances, kind="stable")
                 places, distances = places[order], distances[order].astype(np.int64)
-                neighbors.append(Neighbors(_ids(segments, places), distances, self._codes(segments, places)))
+                neighbors.append(Neighbors(ids_at(segments, places), distances, self._codes(segments, places)))
             return neighbors
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.all_codes`."""
+        return self._all_codes([])
+
+    def _ids(self, where: list[Clause]) -> np.ndarray:
+        return self._all_codes(where)[0]
+
+    def _all_codes(self, where: list[Clause]) -> tuple[np.ndarray, np.ndarray]:
         with self._lock, self._store.errors():
             self._refresh()
-            rows = Segment.concatenate([segment.alive() for segment in self._segments({})])
+            rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
-        return _ids([rows], places), self._codes([rows], places)
+        return ids_at([rows], places), self._codes([rows], places)
+
+    def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """See `Index.all_metadata`."""
+        return self._store.all_metadata(self._lock)
 
     def _codes(self, segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
         """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
@@ -177,13 +199,13 @@ class EmbeddedIndex(Index):
             words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
         return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-self.k_bits // 8)]
 
-    def _segments(self, where: Mapping[str, Any]) -> list[Segment]:
+    def _segments(self, where: list[Clause]) -> list[Segment]:
         """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
         snapshot = self._snapshot.segment
         segments = [segment for segment in (snapshot, self._tail) if len(segment)] or [snapshot]
         if not where:
             return segments
-        key = json.dumps(dict(where), sort_keys=True, default=str)
+        key = repr(where)
         if key not in self._filtered:
             rows = self._store.rows_that_pass(where)
             # only the last filter is kept: pages and sliders ask for it again and again
@@ -192,12 +214,21 @@ class EmbeddedIndex(Index):
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
         with self._lock, self._store.errors():
-            rows = {}
-            for row_id in ids:
-                if row := self._store.row(row_id):
-                    code, text = row
-                    rows[row_id] = np.frombuffer(code, np.uint8), json.loads(text)
-            return rows
+            stored = {row_id: self._store.row(row_id) for row_id in ids}
+        return {row_id: (np.frombuffer(row[0], np.uint8), json.loads(row[1])) for row_id, row in stored.items() if row}
+
+    def has_field(self, name: str) -> bool:
+        """See `Index.has_field`."""
+        with self._lock, self._store.errors():
+            self._refresh()
+            if name not in self._known_fields and self._store.has_field(name):
+                self._known_fields.add(name)
+            return name in self._known_fields
+
+    def fields(self) -> set[str]:
+        """See `Index.fields`."""
+        with self._lock, self._store.errors():
+            return self._store.fields()
 
     @property
     def id_kind(self) -> IdKind | None:
@@ -243,7 +274,7 @@ class EmbeddedIndex(Index):
             dead = self._store.dead_rows()
             for segment in (self._snapshot.segment, self._tail):
                 segment.bury(dead)
-            self._filtered = {}
+            self._filtered, self._known_fields = {}, set()
             self._seen = version
 
     def _read_snapshot(self, generation: int) -> Snapshot:
@@ -267,7 +298,7 @@ class EmbeddedIndex(Index):
     def _read_tail(self, id_kind: IdKind | None) -> None:
         segments = [self._tail] if len(self._tail) else []
         for ids, codes, rows in self._store.rows_after(self._last_row):
-            planes = scan.as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
+            planes = as_planes(np.frombuffer(codes, np.uint8).reshape(len(rows), -1))
             segments.append(Segment(planes, _as_array(ids, id_kind), rows))
         if segments:
             self._tail = Segment.concatenate(segments)
@@ -280,19 +311,3 @@ class EmbeddedIndex(Index):
 
 def _as_array(ids: list[Any], id_kind: IdKind | None) -> np.ndarray:
     return np.array([name.encode() for name in ids]) if id_kind is str else np.array(ids, np.int64)
-
-
-def _offsets(segments: Sequence[Segment]) -> np.ndarray:
-    """Where the places of each segment start, once they stand one after another."""
-    return np.cumsum([0, *(len(segment) for segment in segments[:-1])])
-
-
-def _ids(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
-    """Ids at places that count through one or two segments."""
-    first = segments[0]
-    if len(segments) == 1:
-        ids = first.ids[places] if len(first) else np.empty(places.shape, first.ids.dtype)
-    else:
-        in_first = first.ids[np.minimum(places, len(first) - 1)]
-        ids = np.where(places < len(first), in_first, segments[1].ids[np.maximum(places - len(first), 0)])
-    return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import import_extra
-from math_hash.hamming import scan
 from math_hash.retrieval.uri import IvfOptions
 
 _NPROBE = 8
@@ -62,6 +61,8 @@ def build(path: Path, codes: np.ndarray, k_bits: int, options: IvfOptions) -> di
     Returns:
         nlist, nprobe and recall.
     """
+    from math_hash.hamming import scan  # numba: adding rows does without
+
     faiss = import_extra("faiss", "search", path)
     rows = np.ascontiguousarray(codes.T).view(np.uint8)  # (n, bytes)
     nlist = min(options.nlist or max(1, int(4 * len(rows) ** 0.5)), max(1, len(rows) // 39))

@@ -1,20 +1,23 @@
 """Rows of an embedded index that one scan covers: a snapshot's, those added since, or those that pass a filter."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from math_hash.hamming import scan
-from math_hash.hamming.structure import Structure
-from math_hash.retrieval.engines.embedded.ivf import Ivf
+from math_hash.hamming import plain
+
+if TYPE_CHECKING:
+    from math_hash.hamming.structure import Structure
+    from math_hash.retrieval.engines.embedded.ivf import Ivf
 
 
 class Segment:
     """Rows that are scanned together.
 
     Attributes:
-        codes: uint64 (words, n), as `scan.as_planes` gives them.
+        codes: uint64 (words, n), as `codes.as_planes` gives them.
         ids: int64 (n,), or UTF-8 strings as bytes (n,).
         rows: row numbers, int64 (n,), rising.
         ivf: approximate index of the rows; None: search is exact.
@@ -23,8 +26,8 @@ class Segment:
     """
 
     def __init__(
-        self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: Ivf | None = None,
-        structure: Structure | None = None,
+        self, codes: np.ndarray, ids: np.ndarray, rows: np.ndarray, ivf: "Ivf | None" = None,
+        structure: "Structure | None" = None,
     ):  # fmt: skip
         self.codes, self.ids, self.rows, self.ivf, self.structure = codes, ids, rows, ivf, structure
         self.dead: np.ndarray | None = None
@@ -84,10 +87,34 @@ class Segment:
             return self.ivf.nearest(queries, top_k)
         if self.structure:
             return self.structure.nearest(queries, top_k, self.dead)
+        if len(queries) * self.codes.size <= plain.FEW:
+            return plain.nearest(queries, self.codes, top_k, self.dead)
+        from math_hash.hamming import scan  # numba
+
         return scan.nearest(queries, self.codes, k_bits, top_k, self.dead)
 
     def within(self, query: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
         """Places and distances, as `scan.within` gives them."""
         if self.structure:
             return self.structure.within(query, radius, self.dead)
+        if self.codes.size <= plain.FEW:
+            return plain.within(query, self.codes, radius, self.dead)
+        from math_hash.hamming import scan
+
         return scan.within(query, self.codes, radius, self.dead)
+
+
+def offsets_of(segments: Sequence[Segment]) -> np.ndarray:
+    """Where the places of each segment start, once they stand one after another."""
+    return np.cumsum([0, *(len(segment) for segment in segments[:-1])])
+
+
+def ids_at(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
+    """Ids at places that count through one or two segments."""
+    first = segments[0]
+    if len(segments) == 1:
+        ids = first.ids[places] if len(first) else np.empty(places.shape, first.ids.dtype)
+    else:
+        in_first = first.ids[np.minimum(places, len(first) - 1)]
+        ids = np.where(places < len(first), in_first, segments[1].ids[np.maximum(places - len(first), 0)])
+    return ids if ids.dtype.kind == "i" else np.char.decode(ids, "utf-8")

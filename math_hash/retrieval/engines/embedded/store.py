@@ -6,19 +6,23 @@ Changes are durable when their transaction ends. Each row carries a checksum, wh
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from math_hash.errors import InputError
+from math_hash.retrieval.filters import Clause
 from math_hash.retrieval.ids import KINDS, Id, IdKind
 
 DATABASE = "rows.sqlite"
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
+_REMEMBERED = 100_000  # different values whose passing a filter is remembered
+_METADATA_CHUNK = 5000  # rows whose metadata is read at once: searches wait for the lock
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -108,11 +112,11 @@ class Store:
 
     # ---- changes, inside a transaction ----
 
-    def insert(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any] | None] | None) -> None:
-        """Insert rows, all ids being of one kind.
+    def insert(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None]) -> None:
+        """Insert rows, all ids being of one kind, and metadata JSON objects.
 
         Raises:
-            InputError: an id is there already, or metadata is no JSON object.
+            InputError: an id is there already.
         """
         self._set("ids", type(ids[0]).__name__)
         width, content = codes.shape[1], np.ascontiguousarray(codes).tobytes()
@@ -120,8 +124,7 @@ class Store:
         def rows() -> Iterator[tuple[Id, bytes, str | None, int]]:
             for place, row_id in enumerate(ids):
                 code = content[place * width : (place + 1) * width]
-                given = None if metadata is None else metadata[place]
-                text = _as_json(row_id, given) if given else None
+                text = metadata[place]
                 yield row_id, code, text, _checksum(row_id, code, text)
 
         try:
@@ -130,6 +133,19 @@ class Store:
             query = "SELECT id FROM rows WHERE id = ?"
             present = next(row_id for row_id in ids if self._database.execute(query, (row_id,)).fetchone())
             raise InputError(f"{self.uri}: id {present!r} is there already; delete it first") from error
+
+    def set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
+        """Replace the metadata of rows by JSON objects.
+
+        Raises:
+            InputError: an id is not there, or its row is damaged.
+        """
+        for row_id, text in zip(ids, metadata, strict=True):
+            row = self.row(row_id)
+            if row is None:
+                raise InputError(f"{self.uri}: has no row of id {row_id!r}; add it first")
+            values = text, _checksum(row_id, row[0], text), row_id
+            self._database.execute("UPDATE rows SET metadata = ?, sum = ? WHERE id = ?", values)
 
     def delete(self, ids: list[Id]) -> int:
         """Delete rows and list them as dead. Returns how many of the ids were there."""
@@ -193,15 +209,67 @@ class Store:
                 np.fromiter((row[4] for row in chunk), np.int64),
             )
 
-    def rows_that_pass(self, where: Mapping[str, Any]) -> np.ndarray:
-        """Numbers of the rows that pass a filter, int64, rising."""
-        clauses, values = [], []
-        for name, value in where.items():
-            kinds = "IN ('true', 'false')" if isinstance(value, bool) else "NOT IN ('true', 'false', 'array', 'object')"
-            clauses.append(f"EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE value = ? AND type {kinds})")
-            values += [f'$."{name}"', int(value) if isinstance(value, bool) else value]
-        query = f"SELECT row FROM rows WHERE {' AND '.join(clauses)} ORDER BY row"
-        return self._numbers(query, values)
+    def rows_that_pass(self, where: Sequence[Clause]) -> np.ndarray:
+        """Numbers of the rows that pass all clauses of a filter, int64, rising.
+
+        Raises:
+            InputError: a row is damaged.
+        """
+        names = sorted({clause.name for clause in where})
+
+        @lru_cache(_REMEMBERED)
+        def passes(values: str) -> bool:
+            metadata = dict(zip(names, json.loads(values), strict=False))
+            return all(clause.passes(metadata) for clause in where)
+
+        return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
+
+    def _values(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Row numbers, rising, and the values of these fields as a JSON array, null for those that a row lacks."""
+        keys = [json.dumps(name, ensure_ascii=False) for name in names]
+        if keys != [f'"{name}"' for name in names]:  # SQLite does not find names that JSON escapes
+            for row, metadata in self._metadata():
+                yield row, json.dumps([metadata.get(name) for name in names])
+            return
+        paths = [f"$.{key}" for key in (*keys, keys[0])]  # of two paths and more, SQLite makes an array
+        values = f"json_extract(COALESCE(metadata, '{{}}'){', ?' * len(paths)})"
+        query = f"SELECT {values}, row, id, code, metadata, sum FROM rows ORDER BY row"
+        try:
+            for text, row, *content in self._database.execute(query, paths):
+                self._require_intact(*content)
+                yield row, text
+        except sqlite3.OperationalError:
+            for _ in self.rows_after(0):  # names the row that is damaged
+                pass
+            raise
+
+    def has_field(self, name: str) -> bool:
+        """Whether the metadata of a row has a field of this name."""
+        key = json.dumps(name, ensure_ascii=False) + ":"  # as it stands in the text of each row that has it
+        return any(name in metadata for _, metadata in self._metadata("WHERE instr(metadata, ?)", [key]))
+
+    def fields(self) -> set[str]:
+        """The names of all fields of the metadata."""
+        return {name for _, metadata in self._metadata() for name in metadata}
+
+    def all_metadata(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
+        query = "SELECT row, id, coalesce(metadata, '{}') FROM rows WHERE row > ? ORDER BY row LIMIT ?"
+        last_row = 0
+        while True:
+            with lock, self.errors():
+                rows = self._database.execute(query, (last_row, _METADATA_CHUNK)).fetchall()
+            if not rows:
+                return
+            last_row = rows[-1][0]
+            yield [(row_id, json.loads(text)) for _, row_id, text in rows]
+
+    def _metadata(self, condition: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Row numbers, rising, and metadata. Parsed here, as SQLite's JSON cuts strings at a null character."""
+        query = f"SELECT row, id, code, metadata, sum FROM rows {condition} ORDER BY row"
+        for row, *content in self._database.execute(query, values):
+            self._require_intact(*content)
+            yield row, json.loads(content[2] or "{}")
 
     def dead_rows(self) -> np.ndarray:
         """Numbers of the dead rows, int64, rising."""
@@ -227,13 +295,6 @@ class Store:
     def _require_intact(self, row_id: Id, code: bytes, text: str | None, checksum: int) -> None:
         if _checksum(row_id, code, text) != checksum:
             raise InputError(f"{self.uri}: the row of id {row_id!r} is damaged on the disk; delete it, or index again")
-
-
-def _as_json(row_id: Id, metadata: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"metadata of id {row_id!r}: {error}; expected a JSON object") from error
 
 
 def _checksum(row_id: Id, code: bytes, text: str | None) -> int:
