@@ -159,7 +159,7 @@ class CCAITQ(Method):
 
 def _require_width(d: int, k_bits: int) -> None:
     if k_bits > d:
-        raise InputError(f"--k-bits {k_bits}: vectors of width {d} have no more than {d} directions")
+        raise InputError(f"`k_bits` {k_bits}: vectors of width {d} have no more than {d} directions")
 
 
 def itq_rotation(V: np.ndarray, iterations: int, rng: np.random.Generator) -> np.ndarray:

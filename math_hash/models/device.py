@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name}: cannot be used here ({one_line(error)}); cpu can") from error
+        raise InputError(f"`device` {name}: cannot be used here ({one_line(error)}); cpu can") from error
     return device
 
 
@@ -42,7 +42,7 @@ def use_device(name: str) -> torch.device:
     if state.num_processes > 1:
         if name not in ("auto", state.device.type):
             raise InputError(
-                f"--device {name}: each process has the launcher's; use accelerate launch --cpu, --gpu_ids"
+                f"`device` {name}: each process has the launcher's; use `accelerate launch --cpu, --gpu_ids`"
             )
         return state.device
     device = torch.device("cpu") if on_cpu and name == "auto" else choose_device(name)

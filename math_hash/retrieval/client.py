@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, url: str, token: str = ""):
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise InputError(f"--server {url}: expected http://HOST:PORT or https://...")
+            raise InputError(f"`server` {url}: expected http://HOST:PORT or https://...")
         self.url, self.token = url.rstrip("/"), token
         self._opener = urllib.request.build_opener(_NoRedirect)
 
@@ -63,7 +63,7 @@ class Client:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise InputError(f"--image {path}: cannot be read: {error.strerror}") from error
+            raise InputError(f"`image` {path}: cannot be read: {error.strerror}") from error
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="query"\r\n\r\n'
         body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
         path_and_options = f"/search/image?{urllib.parse.urlencode(options)}"
@@ -81,7 +81,7 @@ class Client:
             results = [Result(row["id"], row["distance"], row["metadata"]) for row in answer["results"]]
             return SearchResults(results, answer["notes"], answer["nothing_close"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"--server {self.url}: no server of `math-hash serve` answers there") from error
+            raise InputError(f"`server` {self.url}: no server of `math-hash serve` answers there") from error
 
     def _ask(self, path: str, body: bytes | None = None, kind: str = "", absent: int | None = None) -> bytes | None:
         """What the server answers to a request whose body is of a kind; None for the status `absent`."""
@@ -95,10 +95,10 @@ class Client:
         except urllib.error.HTTPError as error:
             if error.code == absent:
                 return None
-            raise InputError(f"--server {self.url}: {_reason(error)}") from error
+            raise InputError(f"`server` {self.url}: {_reason(error)}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:  # no connection, no valid URL, no HTTP
             reason = one_line(getattr(error, "reason", None) or error)
-            raise InputError(f"--server {self.url}: does not answer ({reason}); is it running there?") from error
+            raise InputError(f"`server` {self.url}: does not answer ({reason}); is it running there?") from error
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

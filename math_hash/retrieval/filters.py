@@ -170,7 +170,7 @@ def parse_filters(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         match = _CONDITION.fullmatch(text)
         if not match:
-            raise InputError(f"--filter {text}: expected NAME=VALUE, NAME!=VALUE, NAME>=VALUE or NAME<=VALUE")
+            raise InputError(f"`filter` {text}: expected NAME=VALUE, NAME!=VALUE, NAME>=VALUE or NAME<=VALUE")
         name, operator, value = match.groups()
         conditions.setdefault(name.strip(), []).append(_condition(text, operator, value))
     return {name: several[0] if len(several) == 1 else {"all": several} for name, several in conditions.items()}
@@ -180,7 +180,7 @@ def _condition(text: str, operator: str, value: str) -> Any:
     if operator in (">=", "<="):
         bound = json.loads(value) if _QUOTED.fullmatch(value) else _readings(value)[0]
         if isinstance(bound, bool) or "|" in value:
-            raise InputError(f"--filter {text}: expected a number, or text such as a date, after {operator}")
+            raise InputError(f"`filter` {text}: expected a number, or text such as a date, after {operator}")
         return {"min" if operator == ">=" else "max": bound}
     options = [option for alternative in _alternatives(text, value) for option in alternative]
     condition = options[0] if len(options) == 1 else options
@@ -194,13 +194,13 @@ def _alternatives(text: str, value: str) -> Iterable[list[Any]]:
             try:
                 yield [json.loads(quoted[0])]
             except ValueError as error:
-                raise InputError(f"--filter {text}: {quoted[0]} is no JSON string ({error})") from error
+                raise InputError(f"`filter` {text}: {quoted[0]} is no JSON string ({error})") from error
             separator, value = value[quoted.end() :][:1], value[quoted.end() + 1 :]
         else:
             plain, separator, value = value.partition("|")
             yield _readings(plain)
         if separator not in ("", "|"):
-            raise InputError(f'--filter {text}: expected "|" or nothing after the quotation mark')
+            raise InputError(f'`filter` {text}: expected "|" or nothing after the quotation mark')
         if not separator:
             return
 

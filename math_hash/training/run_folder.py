@@ -74,7 +74,7 @@ def _made(path: Path) -> bool:
         except FileExistsError:
             return False
     except OSError as error:
-        raise InputError(f"cannot make {path}: {error.strerror}; choose another --save-dir") from error
+        raise InputError(f"cannot make {path}: {error.strerror}; choose another `save_dir`") from error
     return True
 
 

@@ -115,6 +115,6 @@ def test_a_run_that_exists_is_taken_and_gives_shorter_codes(compared, tiny_datas
     assert not (tmp_path / "runs/MATH_8").exists()
     assert {row["bytes"] for row in record_of(tmp_path)["rows"] if row["name"] == "MATH"} == {1}
     assert main([*common, "--query-num", "12"]) == 2
-    assert "was trained with --query-num 10; leave the flag out" in capsys.readouterr().err
+    assert "was trained with --query-num 10; leave it out" in capsys.readouterr().err
     assert main([*common, "--code-lengths", "128"]) == 2
     assert "the longest run has 64 bits" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def test_the_demo_without_a_server_says_so_at_once(called, monkeypatch, capsys):
 def test_a_device_that_is_not_there_is_one_line():
     assert choose_device("cpu").type == "cpu"
     for name in ("cuda:99", "quantum"):
-        with pytest.raises(InputError, match=f"--device {name}: cannot be used here"):
+        with pytest.raises(InputError, match=f"`device` {name}: cannot be used here"):
             choose_device(name)
 
 

@@ -124,7 +124,7 @@ def test_what_a_shell_user_writes(texts, where):
 
 @pytest.mark.parametrize("text", ["label", "=dog", "year>2015", 'label="dog"cat', 'label="\\x"', "ok>=true", "a>=1|2"])
 def test_other_texts_are_refused(text):
-    with pytest.raises(InputError, match=r"^--filter .*(expected|is no JSON string)"):
+    with pytest.raises(InputError, match=r"^`filter` .*(expected|is no JSON string)"):
         parse_filters([text])
 
 
