@@ -33,7 +33,9 @@ def site(tmp_path_factory) -> Path:
 
 def test_every_public_name_is_in_the_reference(site):
     documented = set(inventory.parse_sphinx((site / "objects.inv").open("rb")))
-    packages = [import_module(f"math_hash{name}") for name in ("", ".evaluation", ".retrieval", ".methods", ".encoders")]
+    packages = [
+        import_module(f"math_hash{name}") for name in ("", ".evaluation", ".retrieval", ".methods", ".encoders")
+    ]
     public = [getattr(package, name) for package in packages for name in package.__all__]
     for value in (*public, *packages[3].METHODS.values()):
         if isinstance(value, type) or callable(value):
@@ -47,12 +49,16 @@ def test_pages_load_nothing_from_elsewhere(site):
         loaded = re.findall(r"<(?:script|img|source|iframe)\b[^>]*\bsrc=\"?([^\"\s>]+)", text)
         loaded += re.findall(r"<link\b[^>]*\bhref=\"?([^\"\s>]+)", text)
         assert not [address for address in loaded if urlsplit(address).netloc], page
-        assert "data-md-component=\"source\"" not in text  # it would ask GitHub's API
+        assert 'data-md-component="source"' not in text  # it would ask GitHub's API
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\(\W?(?:https?:)?//|@import", sheet.read_text()), sheet
 
 
 def test_external_links_lead_to_known_hosts(site):
-    links = {link for page in site.rglob("*.html") for link in re.findall(r"<a\b[^>]*\bhref=\"(\w+:[^\"]+)", page.read_text())}
+    links = {
+        link
+        for page in site.rglob("*.html")
+        for link in re.findall(r"<a\b[^>]*\bhref=\"(\w+:[^\"]+)", page.read_text())
+    }
     assert {urlsplit(link).netloc for link in links} <= HOSTS
     assert all(link.startswith("https://") for link in links)
