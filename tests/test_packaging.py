@@ -32,6 +32,8 @@ MODULES = [
 # modules whose name is not that of the distribution
 MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml", "faiss-cpu": "faiss"}
 
+FOR_DEVELOPERS = {"test", "lint", "docs", "dev", "pair", "bench"}  # extras
+
 
 def requirements() -> dict[str, str]:
     """Each line of requirements.txt, and the comment above it."""
@@ -99,8 +101,7 @@ def test_every_module_imports(name):
 @pytest.mark.slow
 def test_the_package_alone_needs_no_extra():
     """What `make demo` installs is enough for everything but the server, whose modules need FastAPI."""
-    for_developers = {"test", "lint", "docs", "dev", "pair", "bench"}
-    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in for_developers}
+    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
     missing = distributions([line for lines in extras.values() for line in lines])
     hidden = {MODULE_OF.get(name, name.replace("-", "_")) for name in missing}
     modules = [name for name in MODULES if not name.startswith("math_hash.retrieval.server")]
@@ -158,9 +159,8 @@ def test_the_wheel_of_the_sdist_trains_in_an_environment_of_its_own(tmp_path, ti
 
 
 def test_every_requirement_has_a_lower_bound():
-    extras = PROJECT["optional-dependencies"]
-    for_users = [line for name in extras.keys() - {"test", "lint", "dev", "docs", "bench", "pair"} for line in extras[name]]
-    for line in (*requirements(), *for_users):
+    extras = [lines for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS]
+    for line in (*requirements(), *(line for lines in extras for line in lines)):
         assert any(bound.operator == ">=" for bound in Requirement(line).specifier), line
 
 
