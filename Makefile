@@ -2,7 +2,8 @@
 #                 retrieves; run again, it evaluates the trained model, or resumes a run that was interrupted
 # make test       all tests and the examples in docstrings; make test-fast leaves out the slow ones and those that
 #                 start servers or browsers; JOBS sets how many processes run them
-# make lint       ruff and mypy; make format repairs what ruff can repair
+# make lint       ruff, mypy and hadolint; make format repairs what ruff can repair
+# make docs       the guides and the reference as a site in site/; needs no network
 # make bench      measure, and write docs/benchmarks.md; DATA=FOLDER encodes the images of that dataset folder
 # make clean      remove the environment, the demo's dataset and its run
 # Each target creates .venv and installs what it needs on a fresh machine; PYTHON chooses the interpreter (3.10 or newer).
@@ -12,7 +13,7 @@ PY := .venv/bin/python
 # threads that wait for work sleep: on few cores, spinning ones would take the time of the other test process
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: demo test test-fast lint format bench clean
+.PHONY: demo test test-fast lint format docs bench clean
 
 demo: .venv/installed
 	@$(PY) -m math_hash demo --no-serve
@@ -27,10 +28,14 @@ lint: .venv/developed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint Dockerfile; fi
 
 format: .venv/developed
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: .venv/developed
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 bench: .venv/developed
 	$(PY) benchmarks/run_all.py $(if $(DATA),--data $(DATA))
@@ -49,4 +54,4 @@ bench: .venv/developed
 	@touch $@
 
 clean:
-	rm -rf .venv dataset/demo RESULT_MATH_DEMO
+	rm -rf .venv dataset/demo RESULT_MATH_DEMO site

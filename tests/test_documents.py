@@ -1,6 +1,7 @@
 """Everything that the pages name exists: commands and their flags, files, links, make targets."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -75,3 +76,13 @@ def test_make_has_the_targets_that_the_pages_name():
 def test_python_in_the_pages_compiles(page):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         compile(code, str(page), "exec")
+
+
+def test_the_readme_has_the_first_rows_of_the_leaderboard():
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/leaderboard.md").read_text()
+    source = runpy.run_path(str(ROOT / "tools/readme_leaderboard.py"))
+    assert source["with_rows"](readme, page) == readme, "run: python tools/readme_leaderboard.py"
+    ours = [line.split(" | ") for line in readme.splitlines() if re.match(r"\| [\w-]+ \| 0\.\d{4}", line)]
+    theirs = [line.split(" | ") for line in page.splitlines() if re.match(r"\| [\w-]+ \| 0\.\d{4}", line)]
+    assert [row[:3] for row in ours] == [row[:3] for row in theirs[: len(ours)]]
+    assert len(readme.splitlines()) <= 60  # one screen

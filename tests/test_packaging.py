@@ -1,9 +1,12 @@
 """The package's dependencies, extras, data files and metadata."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -34,6 +37,8 @@ MODULE_OF = {
     "faiss-cpu": "faiss",
     "pillow-heif": "pillow_heif",
 }
+
+FOR_DEVELOPERS = {"test", "lint", "docs", "dev", "pair", "bench"}  # extras
 
 
 def requirements() -> dict[str, str]:
@@ -102,8 +107,7 @@ def test_every_module_imports(name):
 @pytest.mark.slow
 def test_the_package_alone_needs_no_extra():
     """What `make demo` installs is enough for everything but the server, whose modules need FastAPI."""
-    for_developers = {"test", "lint", "dev", "pair", "bench"}
-    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in for_developers}
+    extras = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
     missing = distributions([line for lines in extras.values() for line in lines])
     hidden = {MODULE_OF.get(name, name.replace("-", "_")) for name in missing}
     modules = [name for name in MODULES if not name.startswith("math_hash.retrieval.server")]
@@ -125,6 +129,45 @@ sys.meta_path[:] = map(WithoutHidden, sys.meta_path)
 for name in {modules!r}:
     import_module(name)
 """
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_sdist_trains_in_an_environment_of_its_own(tmp_path, tiny_flags):
+    """Built like a release; of the requirements, which are not downloaded again, the environment sees this one's."""
+    source, wheels, place = tmp_path / "source", tmp_path / "wheels", tmp_path / "environment"
+    shutil.copytree(ROOT / PROJECT["name"], source / PROJECT["name"], ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*command, cwd=tmp_path):
+        done = subprocess.run([*map(str, command)], cwd=cwd, env=outside, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    run(sys.executable, "-c", build, cwd=source)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, unpacked)
+
+    run(sys.executable, "-m", "venv", "--without-pip", place)
+    run(*pip, "--python", place / "bin/python", "install", "--no-deps", "--no-index", *wheels.glob("*.whl"))
+    (site,) = (place / "lib").glob("python*/site-packages")
+    (site / "requirements.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    where = run(place / "bin/python", "-c", "import math_hash; print(math_hash.__file__, math_hash.__version__)")
+    assert where.split() == [str(site / "math_hash/__init__.py"), str(Version(PROJECT["version"]))]
+    run(place / "bin/math-hash", "train", *tiny_flags, "--epochs", 1)
+    assert (tmp_path / "run/model.safetensors").exists()
+
+
+def test_every_requirement_has_a_lower_bound():
+    extras = [lines for name, lines in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS]
+    for line in (*requirements(), *(line for lines in extras for line in lines)):
+        assert any(bound.operator == ">=" for bound in Requirement(line).specifier), line
 
 
 def test_every_file_that_is_not_python_is_package_data():

@@ -1,5 +1,8 @@
 """The precision in which a model encodes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from math_hash.config import PRECISIONS
@@ -27,7 +30,7 @@ def choose_precision(name: str, device: torch.device | str) -> str:
 
 def bf16_instructions() -> list[str]:
     """The instruction sets of this processor that multiply bf16, "AVX512-BF16" and "AMX-BF16"; empty if it has none."""
-    known = torch.cpu.get_capabilities()
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
     return [name for name in ("AVX512-BF16", "AMX-BF16") if known.get(name.lower().replace("-", "_"))]
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,13 @@ from math_hash.retrieval.filters import Clause, clauses_for
 from math_hash.retrieval.ids import Id, IdKind, as_python, checked_ids
 from math_hash.retrieval.metadata import as_json
 from math_hash.retrieval.model_search import ModelSearch
+from math_hash.retrieval.near_duplicates import NearDuplicates
 from math_hash.retrieval.neighbors import BatchNeighbors, Neighbors
-
-if TYPE_CHECKING:
-    from math_hash.hamming.join import Pairs
 
 Metadata = Sequence[Mapping[str, Any] | None] | None  # a JSON object per row, None for a row without one
 
 
-class Index(ModelSearch, ABC):
+class Index(ModelSearch, NearDuplicates, ABC):
     """Codes with ids and metadata, searched by Hamming distance. `open_index` opens one.
 
     Ids are integers (below 2^63) or strings, one kind per index. Metadata is one JSON object per row, of at most 1
@@ -108,45 +106,6 @@ class Index(ModelSearch, ABC):
             raise InputError(f"search_radius: radius {radius}; expected 0 or more")
         codes, clauses = self._checked_codes(codes), clauses_for(self, where)
         return self._search_radius(codes, radius, clauses) if len(codes) else []
-
-    def pairs_within(self, radius: int, progress: bool = False) -> Iterator["Pairs"]:
-        """All pairs of rows at a distance <= `radius`, each once, the row that was added first in front. Embedded only.
-
-        Args:
-            radius: from 0 to k_bits.
-            progress: show a progress bar.
-
-        Returns:
-            An iterator over chunks of at most a million pairs, in no particular order, so that memory is bounded: the
-            ids of the first and the second rows, each (m,), and their distances, int64 (m,).
-
-        Raises:
-            InputError: the radius is out of range, or the engine cannot hand out its rows.
-        """
-        from math_hash.hamming.join import Pairs, pairs_within  # numba: adding rows does without
-
-        ids, codes = self.all_codes()
-        chunks = pairs_within(codes, self.k_bits, radius, progress)
-        return (Pairs(ids[first], ids[second], distances.astype(np.int64)) for first, second, distances in chunks)
-
-    def duplicate_groups(self, radius: int, progress: bool = False) -> list[Neighbors]:
-        """Group the rows that are connected by pairs within `radius`, the largest group first. Embedded only.
-
-        Rows of one group may be further apart than the radius, where a chain of pairs connects them.
-
-        Returns:
-            Each group of two rows or more as the neighbors of its first row, the one that was added first, which is
-            among them: ids and distances to it, sorted by distance.
-
-        Raises:
-            InputError: as `pairs_within`.
-        """
-        from math_hash.hamming.groups import near_duplicates  # SciPy's graphs: searches do without
-
-        ids, codes = self.all_codes()
-        return [
-            Neighbors(ids[rows], distances) for rows, distances in near_duplicates(codes, self.k_bits, radius, progress)
-        ]
 
     def all_codes(self) -> tuple[np.ndarray, np.ndarray]:
         """The ids, (n,), and the packed codes, uint8 (n, ceil(k_bits / 8)), of all rows, as they were added.

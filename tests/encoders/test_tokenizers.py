@@ -51,7 +51,7 @@ def test_its_files_are_one_tensor_of_the_state(tokenizer):
     (packed,) = tokenizer.state_dict().values()
     assert packed.dtype == torch.uint8
     files = json.loads(zlib.decompress(packed.numpy().tobytes()))
-    assert sorted(files)[:1] == ["tokenizer.json"]
+    assert "tokenizer.json" in files
     other = HuggingFaceTokenizer("someone/some-model")
     other.load_state_dict(tokenizer.state_dict())
     assert torch.equal(other(TEXTS, 8), tokenizer(TEXTS, 8))

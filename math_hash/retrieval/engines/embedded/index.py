@@ -19,8 +19,7 @@ import numpy as np
 from math_hash.data.rejected import first_few
 from math_hash.errors import InputError, import_extra
 from math_hash.hamming.codes import as_planes
-from math_hash.retrieval.engines.embedded import ivf
-from math_hash.retrieval.engines.embedded.folder import DATABASE, remove_orphans, require_folder
+from math_hash.retrieval.engines.embedded.folder import remove_orphans, require_folder
 from math_hash.retrieval.engines.embedded.segment import Segment, codes_at, ids_as_array, ids_at, offsets_of
 from math_hash.retrieval.engines.embedded.snapshot import Snapshot
 from math_hash.retrieval.engines.embedded.store import Store
@@ -52,7 +51,6 @@ class EmbeddedIndex(Index):
             self._generation: int | None = None
             self._snapshot, self._tail = Snapshot.none(self._words), Segment.empty(self._words, np.int64)
             self._filtered: dict[str, list[Segment]] = {}
-            self._known_fields: set[str] = set()
             self._damaged: set[Any] = set()  # ids of rows that are left out
             self._refresh()
         except InputError:
@@ -102,7 +100,7 @@ class EmbeddedIndex(Index):
             remove_orphans(self.folder, keep=Snapshot.folder(self.folder, before))
             segments = (self._snapshot.segment, self._tail)
             unchanged = not len(self._tail) and all(segment.dead is None for segment in segments)
-            if unchanged and before and not self._is_outdated():
+            if unchanged and before and not self._snapshot.is_outdated(self._ivf_options, self._wanted_structure):
                 return
             rows = Segment.concatenate([segment.alive() for segment in segments])
             folder = Snapshot.folder(self.folder, before + 1)
@@ -115,12 +113,6 @@ class EmbeddedIndex(Index):
             self._store.checkpoint()
             if before:
                 shutil.rmtree(Snapshot.folder(self.folder, before), ignore_errors=True)
-
-    def _is_outdated(self) -> bool:
-        """Whether the snapshot lacks what this index is to search with."""
-        stored, wanted = self._snapshot.structure, self._wanted_structure
-        is_other = stored is None or wanted not in (None, stored)
-        return is_other or ivf.is_outdated(self._ivf_options, self._snapshot.segment.ivf)
 
     @property
     def unfinished(self) -> str:
@@ -200,7 +192,7 @@ class EmbeddedIndex(Index):
 
     def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
         """See `Index.all_metadata`."""
-        return self._store.all_metadata(self._lock)
+        return self._store.metadata.chunks(self._lock)
 
     def _segments(self, where: list[Clause]) -> list[Segment]:
         """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
@@ -210,7 +202,7 @@ class EmbeddedIndex(Index):
             return segments
         key = repr(where)
         if key not in self._filtered:
-            rows = self._store.rows_that_pass(where)
+            rows = self._store.metadata.rows_that_pass(where)
             # only the last filter is kept: pages and sliders ask for it again and again
             self._filtered = {key: [Segment.concatenate([segment.only(rows) for segment in segments])]}
         return self._filtered[key]
@@ -224,14 +216,12 @@ class EmbeddedIndex(Index):
         """See `Index.has_field`."""
         with self._lock, self._store.errors():
             self._refresh()
-            if name not in self._known_fields and self._store.has_field(name):
-                self._known_fields.add(name)
-            return name in self._known_fields
+            return self._store.metadata.has_field(name)
 
     def fields(self) -> set[str]:
         """See `Index.fields`."""
         with self._lock, self._store.errors():
-            return self._store.fields()
+            return self._store.metadata.fields()
 
     @property
     def id_kind(self) -> IdKind | None:
@@ -271,24 +261,17 @@ class EmbeddedIndex(Index):
             generation, id_kind = self._store.generation, self._store.id_kind
             if self._generation != generation:
                 self._generation, self._damaged = generation, set()
-                self._snapshot = self._read_snapshot(generation)
+                self._snapshot = Snapshot.in_effect(
+                    self.folder, generation, self._words, self._ivf_options, self._wanted_structure
+                )
                 self._tail = Segment.empty(self._words, self._snapshot.segment.ids.dtype)
             self._read_tail(id_kind)
             dead = self._store.dead_rows()
             for segment in (self._snapshot.segment, self._tail):
                 segment.bury(dead)
-            self._filtered, self._known_fields = {}, set()
+            self._filtered = {}
+            self._store.metadata.forget()
             self._seen = version
-
-    def _read_snapshot(self, generation: int) -> Snapshot:
-        if not generation:
-            return Snapshot.none(self._words)
-        folder = Snapshot.folder(self.folder, generation)
-        try:
-            return Snapshot.read(folder, self._ivf_options, self._wanted_structure)
-        except (InputError, OSError, ValueError, KeyError) as error:
-            warnings.warn(f"{folder}: damaged ({error}); reading all rows from {DATABASE} instead", stacklevel=2)
-            return Snapshot.none(self._words)
 
     @property
     def _last_row(self) -> int:

@@ -8,6 +8,7 @@ of itself.
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from math_hash.errors import InputError
 from math_hash.files import atomic_folder, read_json, require_sums, sums_of, write_text
 from math_hash.hamming import choice
 from math_hash.retrieval.engines.embedded import ivf
+from math_hash.retrieval.engines.embedded.folder import DATABASE
 from math_hash.retrieval.engines.embedded.segment import Segment
 from math_hash.retrieval.uri import IvfOptions
 
@@ -50,6 +52,20 @@ class Snapshot:
         return cls(Segment.empty(words, np.int64))
 
     @classmethod
+    def in_effect(
+        cls, index: Path, generation: int, words: int, ivf_options: IvfOptions | None, wanted: str | None
+    ) -> "Snapshot":
+        """The snapshot of this number in the folder of an index; none for number 0, and for one that is damaged."""
+        if not generation:
+            return cls.none(words)
+        folder = cls.folder(index, generation)
+        try:
+            return cls.read(folder, ivf_options, wanted)
+        except (InputError, OSError, ValueError, KeyError) as error:
+            warnings.warn(f"{folder}: damaged ({error}); reading all rows from {DATABASE} instead", stacklevel=2)
+            return cls.none(words)
+
+    @classmethod
     def read(cls, folder: Path, ivf_options: IvfOptions | None, wanted: str | None) -> "Snapshot":
         """Open what `write` wrote; the arrays are memory-mapped.
 
@@ -75,6 +91,11 @@ class Snapshot:
             structure = choice.read(stored["name"], codes, manifest["k_bits"], arrays)
         segment = Segment(codes, ids, rows, approximate, structure)
         return cls(segment, manifest["last_row"], stored.get("name"))
+
+    def is_outdated(self, ivf_options: IvfOptions | None, wanted: str | None) -> bool:
+        """Whether it lacks what an index with these options searches with."""
+        is_other = self.structure is None or wanted not in (None, self.structure)
+        return is_other or ivf.is_outdated(ivf_options, self.segment.ivf)
 
     def write(self, folder: Path, k_bits: int, model: str, ivf_options: IvfOptions | None, wanted: str | None) -> None:
         """Write the folder as a whole.

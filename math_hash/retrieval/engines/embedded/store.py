@@ -3,11 +3,9 @@
 Changes are durable when their transaction ends. Each row carries a checksum, which is compared whenever it is read.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,11 @@ from math_hash.errors import InputError
 from math_hash.files import identity_of
 from math_hash.retrieval.engines.embedded.checksum import checksum, is_intact
 from math_hash.retrieval.engines.embedded.folder import DATABASE, require_no_snapshot
-from math_hash.retrieval.filters import Clause
+from math_hash.retrieval.engines.embedded.stored_metadata import StoredMetadata
 from math_hash.retrieval.ids import KINDS, Id, IdKind
 
 FORMAT = 1
 _CHUNK = 100_000  # rows read at once
-_REMEMBERED = 100_000  # different values whose passing a filter is remembered
-_METADATA_CHUNK = 5000  # rows whose metadata is read at once: searches wait for the lock
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -43,6 +39,7 @@ class Store:
         uri: name of the index in messages.
         k_bits: length of the codes.
         model: fingerprint of the model that made them, or "".
+        metadata: reads the rows' metadata.
     """
 
     def __init__(self, folder: Path, uri: str, k_bits: int | None, model: str):
@@ -67,6 +64,7 @@ class Store:
             raise InputError(f"{uri}: of format {facts['format']}, this version reads {FORMAT}; index again")
         self.k_bits, self.model = int(facts["k_bits"]), facts["model"]
         self._identity = identity_of(self._path)
+        self.metadata = StoredMetadata(self._database, self.errors)
 
     def _begin(self, folder: Path, k_bits: int | None, model: str) -> None:
         """Make the tables: in a new folder, or in one that a killed process began."""
@@ -218,61 +216,6 @@ class Store:
             if rows := [row for row in chunk if is_intact(*row[:4])] if damaged else chunk:
                 ids, codes, _, _, numbers = zip(*rows, strict=True)
                 yield list(ids), b"".join(codes), np.array(numbers, np.int64)
-
-    def rows_that_pass(self, where: Sequence[Clause]) -> np.ndarray:
-        """Numbers of the rows that pass all clauses of a filter, int64, rising; none that is damaged."""
-        names = sorted({clause.name for clause in where})
-
-        @lru_cache(_REMEMBERED)
-        def passes(values: str) -> bool:
-            metadata = dict(zip(names, json.loads(values), strict=False))
-            return all(clause.passes(metadata) for clause in where)
-
-        try:
-            return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
-        except sqlite3.OperationalError:  # the metadata of a damaged row is no JSON
-            all_rows = self._metadata()
-            return np.fromiter((row for row, object in all_rows if all(c.passes(object) for c in where)), np.int64)
-
-    def _values(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Row numbers, rising, and the values of these fields as a JSON array, null for those that a row lacks."""
-        keys = [json.dumps(name, ensure_ascii=False) for name in names]
-        if keys != [f'"{name}"' for name in names]:  # SQLite does not find names that JSON escapes
-            for row, metadata in self._metadata():
-                yield row, json.dumps([metadata.get(name) for name in names])
-            return
-        paths = [f"$.{key}" for key in (*keys, keys[0])]  # of two paths and more, SQLite makes an array
-        values = f"json_extract(COALESCE(metadata, '{{}}'){', ?' * len(paths)})"
-        query = f"SELECT {values}, row, id, code, metadata, sum FROM rows ORDER BY row"
-        yield from ((row, text) for text, row, *rest in self._database.execute(query, paths) if is_intact(*rest))
-
-    def has_field(self, name: str) -> bool:
-        """Whether the metadata of a row has a field of this name."""
-        key = json.dumps(name, ensure_ascii=False) + ":"  # as it stands in the text of each row that has it
-        return any(name in metadata for _, metadata in self._metadata("WHERE instr(metadata, ?)", [key]))
-
-    def fields(self) -> set[str]:
-        """The names of all fields of the metadata."""
-        return {name for _, metadata in self._metadata() for name in metadata}
-
-    def all_metadata(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
-        """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
-        query = "SELECT row, id, coalesce(metadata, '{}') FROM rows WHERE row > ? ORDER BY row LIMIT ?"
-        last_row = 0
-        while True:
-            with lock, self.errors():
-                rows = self._database.execute(query, (last_row, _METADATA_CHUNK)).fetchall()
-            if not rows:
-                return
-            last_row = rows[-1][0]
-            yield [(row_id, json.loads(text)) for _, row_id, text in rows]
-
-    def _metadata(self, condition: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Row numbers, rising, and metadata. Parsed here, as SQLite's JSON cuts strings at a null character."""
-        query = f"SELECT row, id, code, metadata, sum FROM rows {condition} ORDER BY row"
-        for row, *content in self._database.execute(query, values):
-            if is_intact(*content):
-                yield row, json.loads(content[2] or "{}")
 
     def dead_rows(self) -> np.ndarray:
         """Numbers of the dead rows, int64, rising."""
