@@ -69,7 +69,10 @@ def encode_collection(
         InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
     """
     output = Path(output)
+    shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     if output.exists():
+        if (output / "config.json").is_file():  # it was put together by a call that was killed right after
+            shards.remove()
         raise InputError(f"{output}: is there already; remove it, or name another folder")
     if parquet:
         import_extra("pyarrow", "parquet", "`parquet`")
@@ -81,7 +84,6 @@ def encode_collection(
     name = str(source if is_remote(source) else Path(source).absolute())
     root = os.path.abspath(collection.root)
     job = Job(FORMAT, model.fingerprint, model.precision, name, root, modality, continuous, vectors, batch_size)
-    shards = ShardFolder(output.with_name(f".{output.name}.parts"))
     count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
     if not accelerator.is_main_process:
         return None

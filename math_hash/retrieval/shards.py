@@ -131,6 +131,10 @@ class ShardFolder:
                 add_file(folder, complete)
             complete |= {"count": rows, "rejected": rejected, "sha256": sums_of(folder)}
             write_text(folder / "config.json", json.dumps(complete, indent=2) + "\n")
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove all shards."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from math_hash import InputError
 from math_hash.data import read_dataset, write_dataset
 from math_hash.encoders.clip import ClipEncoder
 from math_hash.files import require_sums, sums_of
@@ -235,7 +237,8 @@ class Encoding(Workload):
             assert self._sums(folder / "codes") == self.wanted
 
     def again(self, folder):
-        if not (folder / "codes").exists():
+        complete = (folder / "codes").exists()  # then the next run is refused
+        with pytest.raises(InputError, match="is there already") if complete else contextlib.nullcontext():
             self._encode(folder, "codes")
 
 
