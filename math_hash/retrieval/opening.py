@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from math_hash.errors import InputError
+from math_hash.hamming.codes import MOST_BITS
 from math_hash.retrieval.index import Index
 
 
@@ -42,8 +43,8 @@ def open_index(
     (['near', 'far'], [1, 16])
     """
     uri = os.fspath(uri)
-    if k_bits is not None and k_bits < 1:
-        raise InputError(f"{uri}: k_bits {k_bits}; expected 1 or more")
+    if k_bits is not None and not 1 <= k_bits <= MOST_BITS:
+        raise InputError(f"{uri}: k_bits {k_bits}; expected 1 to {MOST_BITS:,}")
     index = _engine(uri)(uri, k_bits, model, create)
     index.image_root = None if image_root is None else Path(image_root)
     try:
@@ -53,7 +54,7 @@ def open_index(
         raise
     if source := index.unfinished:
         warnings.warn(
-            f"{index.uri}: holds only a part of {source}; go on with `math-hash index {source} --to {index.uri}`",
+            f"{index.uri}: holds only a part of {source}; go on with `math-hash index {source} --output {index.uri}`",
             stacklevel=2,
         )
     return index

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import scipy.io
 import torch
+from fuzz import index_files
 from PIL import Image
 from safetensors.torch import save
 
@@ -184,4 +185,5 @@ FORMATS = {
     "tables": Format(_tables, _read_collection),
     "tar": Format(_tar, _read_collection),
     "embeddings": Format(_embeddings, _read_embeddings),
+    "index": Format(index_files.valid, index_files.read),
 }
