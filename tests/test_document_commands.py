@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "docs/training.md", "README.md", "docs/index.md", "docs/evaluation.md", "docs/methods.md", "docs/datasets.md",
     "docs/features.md", "docs/search.md", "docs/compare.md", "docs/encoders.md", "docs/launching.md", "docs/milvus.md",
-    "docs/own_method.md", "docs/install.md", "docs/leaderboard.md", "docs/benchmarks.md", "CONTRIBUTING.md",
+    "docs/own_method.md", "docs/album.md", "docs/python.md", "docs/install.md", "docs/leaderboard.md", "docs/benchmarks.md", "CONTRIBUTING.md",
     "CHANGELOG.md", "cache/README.md",
 )  # fmt: skip
 OURS = re.compile(r"(?:math-hash|-m math_hash|main\.py|(?:tools|benchmarks)/\S+\.py)(?=\s)")
@@ -48,6 +48,10 @@ PARSED = {
     "--runs RUN": "trains without four labels, of which tiny datasets have three; tests/cli/test_compare_command.py",
     "--align": "fits on a thousand rows; tests/cli/test_compare_command.py",
     "serve ": "runs until it is stopped; tests/retrieval/server",
+    "album ": "runs until it is stopped; tests/cli/test_album_command.py",
+    "sync ": "needs the album of that; tests/retrieval/test_album.py",
+    "math-hash demo": "trains for minutes, and runs until it is stopped; tests/cli/test_shell.py",
+    "--server": "needs a running server; tests/retrieval/server/test_search_client.py",
     "accelerate launch": "starts several processes; tests/training",
     "torchrun": "starts several processes; tests/training",
     "s3://": "network; tests/data/test_remote.py",
