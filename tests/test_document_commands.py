@@ -21,6 +21,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from conftest import make_tiny_dataset, tiny_clip
+from PIL import Image
 
 import math_hash
 from math_hash.cli import main, main_py
@@ -30,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "docs/training.md", "README.md", "docs/index.md", "docs/evaluation.md", "docs/methods.md", "docs/datasets.md",
     "docs/features.md", "docs/search.md", "docs/compare.md", "docs/encoders.md", "docs/launching.md", "docs/milvus.md",
-    "docs/own_method.md", "docs/album.md", "docs/python.md", "docs/install.md", "docs/leaderboard.md", "docs/benchmarks.md", "CONTRIBUTING.md",
+    "docs/own_method.md", "docs/album.md", "docs/python.md", "docs/install.md", "docs/leaderboard.md",
+    "docs/benchmarks.md", "CONTRIBUTING.md",
     "CHANGELOG.md", "cache/README.md",
 )  # fmt: skip
 OURS = re.compile(r"(?:math-hash|-m math_hash|main\.py|(?:tools|benchmarks)/\S+\.py)(?=\s)")
@@ -57,6 +59,7 @@ PARSED = {
     "s3://": "network; tests/data/test_remote.py",
     "hf://": "network; tests/data/test_remote.py",
     "milvus://": "a server; tests/retrieval",
+    "--leaks": "needs codes of a whole dataset; tests/cli/test_duplicates.py",
     "--format": "an export takes half a minute or goes to the hub; tests/models",
     "--method SCAHN": "a second training; tests/models/test_bit_order.py",
 }
@@ -69,8 +72,9 @@ SMALL = {
     "docs/search.md": {
         "00099": "00001",
         "RESULT_MATH_DEMO/demo_16/first": "RUN",
-        "others.codes": "demo.codes",
-        "mine.codes --leaks dataset/mine": "demo.codes --leaks dataset/demo --query-num 10 --train-num 30",
+        "photos2.codes": "photos.codes",
+        "others.codes": "photos.codes",
+        "label=dog": "image=beach.jpg",
         "photos.codes --mismatches": "images.codes --mismatches",
     },
 }
@@ -175,13 +179,19 @@ def test_commands_run(house, page, line, capsys, monkeypatch):
         with pytest.raises(Accepted):
             run_words(words)
         return
-    if re.search(r"main\.py| train | encode-features ", line):
+    if " encode-features " in line:
+        words += FLAGS[FLAGS.index("--resolution") :]
+    elif re.search(r"main\.py| train ", line):
         words += FLAGS
     if "--is-train --dataset flickr25k --k-bits 16" in line:
         words += ["--save-dir", "RUN"]
     if "--features dataset/mine/features" in line:
         words += ["--save-dir", "VECTOR_RUN"]
-    if "--output" in words and (output := house / words[words.index("--output") + 1]).is_dir():
+    if (
+        "--output" in words
+        and "--update" not in words
+        and (output := house / words[words.index("--output") + 1]).is_dir()
+    ):
         shutil.rmtree(output)  # of an earlier page
     assert run_words(words) == 0, capsys.readouterr().err
 
@@ -213,8 +223,12 @@ def test_python_in_the_pages_runs(house, page):
     names = {"math_hash": math_hash, "codes": codes[:2], "query_codes": codes[:5], "run": house / "RUN"}
     names |= {"database_codes": codes, "query_labels": labels[:5], "database_labels": labels}
     names |= {"image_codes": codes, "text_codes": codes, "images": signs, "texts": signs, "targets": labels}
+    picture = Image.open(house / "beach.jpg")
+    names |= {"picture": picture, "array": np.asarray(picture), "arrays": np.stack([picture] * 2)}
+    names["captions"] = ["a dog"]
     names |= {"their_model": lambda images, texts, targets: (images, texts), "TINY": TINY}
     for code in python_blocks(page):
         code = re.sub(r"math_hash\.(train|evaluate)\((.*)\)", r"math_hash.\1(\2, **TINY)", code)
         code = code.replace("RESULT_MATH_DEMO/demo_16/first", "RUN").replace("photos.index", "python.index")
+        code = code.replace("a.jpg", "beach.jpg").replace("photo.jpg", "beach.jpg").replace('{"label": "dog"}', "None")
         exec(compile(code, page, "exec"), names)
