@@ -105,12 +105,11 @@ def _product_quantizer(faiss: Any, d: int, num_bytes: int) -> Any:
 
 def _faiss_scores(faiss: Any, coder: Any, queries: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The estimated inner products of float queries with coded rows."""
-    index = faiss.clone_index(coder)
-    index.reset()
-    index.add_sa_codes(codes)
-    if isinstance(index, faiss.IndexRaBitQ):
-        index.qb = 0  # the query stays float
-    scores, rows = index.search(np.ascontiguousarray(queries), len(codes))
+    coder.reset()
+    coder.add_sa_codes(codes)
+    if isinstance(coder, faiss.IndexRaBitQ):
+        coder.qb = 0  # the query stays float
+    scores, rows = coder.search(np.ascontiguousarray(queries), len(codes))
     ordered = np.empty_like(scores)
     np.put_along_axis(ordered, rows, scores, axis=1)
     return ordered

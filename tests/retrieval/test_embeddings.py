@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import TINY
+from packaging.version import Version
 
 import math_hash
 from math_hash.cli import main
@@ -88,12 +89,21 @@ def test_a_clip_retrieval_folder_gives_the_models_codes_in_order(run, made, tmp_
         assert metadata[5] == {"width": 50, "image": "p/5.jpg", "text": "picture 5", "labels": ["red", "big"]}
 
 
+# pyarrow before 26 cannot read a fixed-size list from a parquet file in which a row has none
+READS_MISSING_ONES = pytest.mark.skipif(Version(pa.__version__) < Version("26"), reason="an error of older pyarrow")
+
+
 @pytest.mark.parametrize(
-    "kind", [pa.list_(pa.float32()), pa.list_(pa.float16(), IMAGE_WIDTH), pa.large_list(pa.float64())]
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pytest.param(pa.list_(pa.float16(), IMAGE_WIDTH), marks=READS_MISSING_ONES),
+        pa.large_list(pa.float64()),
+    ],
 )
 def test_parquet_files_give_the_models_codes_and_unusable_vectors_are_listed(run, made, tmp_path, kind):
     vectors = [list(map(kind.value_type.to_pandas_dtype(), row)) for row in made.image]
-    vectors[3], vectors[7] = None, [float("nan"), *vectors[7][1:]]
+    vectors[3], vectors[7] = None, [kind.value_type.to_pandas_dtype()("nan"), *vectors[7][1:]]
     if not pa.types.is_fixed_size_list(kind):
         vectors[9] = vectors[9][:-1]
     rows = {"id": [f"n{row}" for row in range(ROWS)], "label": ["red, big"] * ROWS, "v": pa.array(vectors, kind)}
