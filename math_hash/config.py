@@ -18,7 +18,8 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from math_hash.errors import InputError, one_line
-from math_hash.files import MOST_MANIFEST, parse_yaml, read_bytes, read_json
+from math_hash.files import MOST_MANIFEST, read_bytes, read_json
+from math_hash.plain_data import parse_yaml
 from math_hash.protocols import PROTOCOLS
 
 _MOST_YAML, _LARGEST_SEED = 1 << 16, 2**32 - 1  # bytes of a file; of NumPy's legacy generator
@@ -60,9 +61,7 @@ class Config:
     dataset: str = option("flickr25k", "name of the dataset: its folder is <dataset-root>/<name>")
     method: str = option("MATH", "the hash head and its objective: a name, or package.module:Class")
     method_options: dict[str, Any] = option({}, "the method's own options: name -> value")
-    preset: str = option(
-        "ours", "defaults tuned on held-out rows, or the settings of the method's authors", ("ours", "authors")
-    )
+    preset: str = option("ours", "defaults tuned on held-out rows, or those of its authors", ("ours", "authors"))
     joint_update: bool = option(False, "update all streams in one step, even if the method updates them in turn")
     k_bits: int = option(16, "length of the codes, in bits", minimum=1, maximum=32_767)
     pretrained: str = option("", "a trained model: a run folder, a saved folder, or a released MATH .pth")

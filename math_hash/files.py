@@ -3,7 +3,6 @@
 import ctypes
 import glob
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import yaml
 
 from math_hash.errors import InputError, one_line
+from math_hash.plain_data import parse_json
 
 _MOST_JSON = 1 << 26  # bytes of a JSON file, unless the caller allows more
 MOST_MANIFEST = 1 << 30  # bytes of a dataset's manifest, which holds all captions where rows have several
@@ -204,47 +203,6 @@ def read_json(path: str | Path, most: int = _MOST_JSON) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; delete it or create it again")
     return content
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text from outside.
-
-    Raises:
-        ValueError: it is not JSON, or nested so deeply that it cannot be read.
-
-    >>> parse_json('{"a": [1, 2]}')
-    {'a': [1, 2]}
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Data without aliases, of which a few lines can stand for more than any memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name); write the value again")
-        return super().compose_node(parent, index)
-
-
-def parse_yaml(text: str | bytes) -> Any:
-    """The value of a YAML text from outside: plain data, without aliases.
-
-    Raises:
-        ValueError: it is not YAML, has an alias, or is nested so deeply that it cannot be read.
-
-    >>> parse_yaml("widths: [64, 128]")
-    {'widths': [64, 128]}
-    """
-    try:
-        return yaml.load(text, _PlainLoader)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except yaml.YAMLError as error:
-        raise ValueError(one_line(error)) from error
 
 
 def map_array(path: str | Path) -> np.memmap:

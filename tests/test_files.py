@@ -14,8 +14,9 @@ from math_hash.data.collection import read_collection
 from math_hash.data.records import Columns
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import exit_code
-from math_hash.files import atomic_writer, map_array, parse_json, read_bytes, read_json
+from math_hash.files import atomic_writer, map_array, read_bytes, read_json
 from math_hash.mat import read_arrays, read_labels, read_strings
+from math_hash.plain_data import parse_json
 
 LAUGHS = "a: &a [x]\n" + "\n".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)

@@ -58,7 +58,9 @@ def run(flags: dict[str, Any]) -> None:
         raise InputError("--batch-size auto: methods must be compared at the same batch size; give a number")
     seeds = chosen["seeds"] * len(chosen["lengths"]) if len(chosen["seeds"]) == 1 else chosen["seeds"]
     if len(seeds) != len(chosen["lengths"]):
-        raise InputError(f"--seeds: {len(seeds)} numbers for {len(chosen['bits'])} code lengths; give one, or one each")
+        raise InputError(
+            f"--seeds: {len(seeds)} numbers for {len(chosen['lengths'])} code lengths; give one, or one each"
+        )
     from math_hash.methods import METHODS, find_method, short_name
     from math_hash.training.leaderboard import Cell, float_reference, write_leaderboard
 

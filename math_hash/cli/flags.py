@@ -21,7 +21,7 @@ _GROUPS = {
 METHOD_NAMES = (
     "MATH", "MITH", "CMCL", "DSPH", "DCGH", "DScPH", "DNPH", "DNpH", "DCHMT", "TwDH", "DHaPH", "DDBH", "DDWSH", "DPBE",
     "DPSIH", "DIMCH", "MMACH", "MESDCH", "MLSPH", "SCAHN", "DCMH", "Pairwise", "UCCH", "DGCPN", "CIRH", "JDSH", "DJSRH",
-    "ITQ", "PCA", "LSH", "DMsH-LN", "ClassifierBits", "CCA-ITQ",
+    "ITQ", "PCA", "LSH", "SignBits", "DMsH-LN", "ClassifierBits", "CCA-ITQ",
 )  # fmt: skip
 DEVICE = "cpu"  # of commands that encode single queries
 

@@ -16,7 +16,7 @@ from math_hash.data.same_picture import merge_adjacent
 from math_hash.data.tars import numbered_tars, read_remote_tars, read_tars
 from math_hash.data.text_files import read_lines, stream_lines
 from math_hash.errors import InputError, import_extra
-from math_hash.files import parse_json
+from math_hash.plain_data import parse_json
 
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson"}
 

@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import ExifTags, Image
+from math_hash.data.picture_formats import readable_formats
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _SIDEWAYS = range(5, 9)  # orientations that exchange width and height
 _LONGEST = 100  # characters of a camera's name
@@ -27,7 +30,9 @@ def photo_metadata(source: str | Path | io.BytesIO) -> dict[str, Any]:
     Raises:
         OSError: there is no such file, or it is no picture that Pillow knows.
     """
-    with Image.open(source) as image:
+    from PIL import ExifTags, Image  # commands that open no picture do without
+
+    with Image.open(source, formats=readable_formats()) as image:
         width, height = image.size
         if _attempt(lambda: image.getexif()[ExifTags.Base.Orientation]) in _SIDEWAYS:
             width, height = height, width
@@ -48,7 +53,9 @@ def _attempt(read: Callable[[], Any]) -> Any:
         return None
 
 
-def _date(exif: Image.Exif) -> str:
+def _date(exif: "Image.Exif") -> str:
+    from PIL import ExifTags
+
     details = exif.get_ifd(ExifTags.IFD.Exif)
     taken = details.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
     date = datetime.strptime(_text(taken), "%Y:%m:%d %H:%M:%S").isoformat()
@@ -56,13 +63,17 @@ def _date(exif: Image.Exif) -> str:
     return date + offset if _attempt(lambda: datetime.fromisoformat(date + offset)) else date
 
 
-def _camera(exif: Image.Exif) -> str:
+def _camera(exif: "Image.Exif") -> str:
+    from PIL import ExifTags
+
     make, model = (_text(exif.get(tag, "")) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
     names_maker = model.lower().startswith(make.lower().split(" ")[0])
     return (model if names_maker else f"{make} {model}".strip())[:_LONGEST]
 
 
 def _place(gps: dict[int, Any]) -> dict[str, float]:
+    from PIL import ExifTags
+
     latitude = _degrees(gps[ExifTags.GPS.GPSLatitude], gps[ExifTags.GPS.GPSLatitudeRef], "S", 90)
     longitude = _degrees(gps[ExifTags.GPS.GPSLongitude], gps[ExifTags.GPS.GPSLongitudeRef], "W", 180)
     return {"latitude": latitude, "longitude": longitude}

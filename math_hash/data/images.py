@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,14 +18,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 from tqdm import tqdm
 
-from math_hash.data.picture_formats import missing_reader, register_readers
+from math_hash.data.picture_formats import missing_reader, readable_formats
 from math_hash.errors import InputError, one_line
 from math_hash.files import open_regular
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit; decoding takes at most 16 bytes per pixel, 1.4 GB
 _MAX_ASPECT = 200  # of the longer side to the shorter one, which training enlarges to the encoder's resolution
-# No others: of Pillow's, EPS starts a program that runs the file, and many are seldom used and seldom tested.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "HEIF")
 
 
 class TooManyPixels(InputError):
@@ -92,17 +89,10 @@ def open_image(source: ImageFile, max_pixels: int = MAX_PIXELS, side: int | None
         ) from error
 
 
-@cache
-def _formats() -> list[str]:
-    """Those of the allowed formats that are installed."""
-    register_readers()
-    return [name for name in _FORMATS if name in Image.OPEN]
-
-
 def _decode(file: BinaryIO, max_pixels: int, side: int | None) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which changes no pixel, and of a limit that is checked here
-        with Image.open(file, formats=_formats()) as image:
+        with Image.open(file, formats=readable_formats()) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise TooManyPixels(f"the picture has {width * height:,} pixels; at most {max_pixels:,} are taken")

@@ -8,16 +8,21 @@ PICTURES = {
 }  # fmt: skip
 
 
+# No others: of Pillow's, EPS starts a program that runs the file, and many are seldom used and seldom tested.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "HEIF")
+
+
 @cache
-def register_readers() -> None:
-    """Let Pillow read HEIF too, where the extra `heif` is installed."""
+def readable_formats() -> list[str]:
+    """Pillow's names of the formats that are read: those that are allowed and installed."""
     from PIL import Image  # commands that open no picture do without
 
     Image.init()
-    with suppress(ImportError):
+    with suppress(ImportError):  # the extra `heif`
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
+    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def missing_reader(ending: str) -> str:
@@ -30,7 +35,7 @@ def missing_reader(ending: str) -> str:
         return ""
     from PIL import Image
 
-    register_readers()
+    readable_formats()
     if ending in Image.registered_extensions():
         return ""
     needed = "Pillow 11.3 or newer" if ending == ".avif" else "`pip install 'math_hash[heif]'`"

@@ -9,7 +9,8 @@ from math_hash.data.picture_formats import PICTURES
 from math_hash.data.records import Columns, Record, as_list
 from math_hash.data.remote import expand_ranges, open_remote_tar
 from math_hash.errors import InputError, one_line
-from math_hash.files import open_regular, parse_json
+from math_hash.files import open_regular
+from math_hash.plain_data import parse_json
 
 _MOST_TEXT = 1 << 24  # bytes of a text, labels or JSON
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from math_hash.data import token_ids
 from math_hash.encoders.hugging_face import first_sentence
 from math_hash.errors import InputError, import_extra, one_line
-from math_hash.files import parse_json
+from math_hash.plain_data import parse_json
 
 # the files of a Hugging Face tokenizer that rebuild it; none of them is code
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

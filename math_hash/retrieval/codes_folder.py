@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.files import map_array, parse_json, read_json, require_sums
+from math_hash.files import map_array, read_json, require_sums
 from math_hash.hamming.codes import pack, unpack
 from math_hash.models.fingerprint import kept_fingerprint
+from math_hash.plain_data import parse_json
 
 FORMAT = 1
 _BLOCK = 4096  # rows that are cut to fewer bits at once

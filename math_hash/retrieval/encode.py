@@ -52,12 +52,10 @@ def encode_collection(
             text per line, a WebDataset `.tar` or a folder of them, also as a URL, or embeddings (docs/features.md).
         output: the folder to write.
         modality: "image" or "text"; by default texts of a `.txt` file and pictures of anything else that has some.
-        columns: of a table or of parquet files.
-        image_root: what a table's image paths start from (its own folder by default).
+        columns, image_root: of a table or of parquet files; what its image paths start from (its own folder).
         batch_size: rows encoded at once; codes do not depend on it beyond rounding.
         num_workers: processes that decode pictures.
-        continuous: keep the continuous codes too, for reranking.
-        vectors: keep the encoder's pooled vectors too, as int8, for reranking.
+        continuous, vectors: for reranking, keep the continuous codes too, or the encoder's pooled vectors as int8.
         parquet: write ids, codes and metadata as `codes.parquet` too.
         accelerator: encodes on its device; each of its n processes encodes every n-th shard.
         progress: show a progress bar on the main process.

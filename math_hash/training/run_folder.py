@@ -21,10 +21,11 @@ from math_hash.data import DatasetFolder
 from math_hash.data.rejected import write_rejected
 from math_hash.data.text_files import stream_lines
 from math_hash.errors import InputError
-from math_hash.files import atomic_writer, parse_json, read_json, remove_abandoned, write_text
+from math_hash.files import atomic_writer, read_json, remove_abandoned, write_text
 from math_hash.methods.registry import option_names, short_name
 from math_hash.models.code_model import CodeModel
 from math_hash.models.load import load_model
+from math_hash.plain_data import parse_json
 
 CONFIG, METRICS, RESULTS, LOG = "config.yaml", "metrics.jsonl", "results.json", "train.log"
 CHECKPOINT, REJECTED = "checkpoints/last.pt", "rejected.tsv"
@@ -61,8 +62,8 @@ def new_folder(config: Config) -> Path:
 
 def _taken(path: Path) -> InputError:
     is_run = (path / CONFIG).exists()
-    state = f"already holds a run; continue it with --resume {path}," if is_run else "is there already; remove it"
-    return InputError(f"{path}: {state} or choose another --save-dir")
+    state = f"already holds a run; continue it with `resume` {path}," if is_run else "is there already; remove it"
+    return InputError(f"{path}: {state} or choose another `save_dir`")
 
 
 def _made(path: Path) -> bool:
@@ -162,7 +163,7 @@ class Run:
         environment = yaml.safe_load((self.path / CONFIG).read_text()).get("environment") or {}
         if environment.get("rows_sum", folder.rows_sum) != folder.rows_sum:
             raise InputError(
-                f"--resume {self.path}: {folder.path} has other rows than when the run was started; restore that "
+                f"`resume` {self.path}: {folder.path} has other rows than when the run was started; restore that "
                 "dataset, or start a new run"
             )
 

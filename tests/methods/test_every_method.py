@@ -55,6 +55,7 @@ def test_the_most_significant_bits_are_a_code_of_their_own(run_of, tiny_flags, t
     flags = [*tiny_flags, "--method", "SCAHN", "--pretrained", str(run), "--save-dir", str(tmp_path / "short")]
     assert main_py([*flags, "--bits", "5"]) == 0
     assert json.loads((tmp_path / "short/results.json").read_text())["k_bits"] == 5
+    flags[-1] += "13"
     assert main_py([*flags, "--bits", "13"]) == 2
     assert "this model has 12 bits" in capsys.readouterr().err
 

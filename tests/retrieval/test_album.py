@@ -68,7 +68,7 @@ def test_a_sync_says_what_it_did_and_ends_like_a_fresh_album(twenty, open_album,
     assert changes.moved == [("05.png", "new/moved.png")]
     assert changes.deleted == ["07.png", "08.png", "09.png"]
     assert changes.pictures == 24
-    skipped = {"broken.jpg": "cannot be decoded (of no format that Pillow knows)", "film.mp4": "is no picture (.mp4)"}
+    skipped = {"broken.jpg": "cannot be decoded (of no format that is read)", "film.mp4": "is no picture (.mp4)"}
     assert dict(changes.skipped) == skipped
     assert (album.folder / "skipped.tsv").read_text().splitlines()[1:] == ["\t".join(item) for item in skipped.items()]
     after, fresh = content_of(album), open_album("fresh.album")

@@ -189,7 +189,7 @@ def test_metadata_change_and_ids_codes_and_filters_keep_up(tmp_path):
         for opened in (index, other):
             assert opened.search(codes[:1], 3, {"place": "there"})[0].ids.tolist() == ["c"]
             assert opened.search(codes[:1], 3, {"place": "here"})[0].ids.tolist() == ["b"]
-            assert [metadata for _, metadata in opened.rows("abc")] == [{}, {"place": "here"}, {"place": "there"}]
+            assert [metadata for _, metadata in opened.rows(list("abc"))] == [{}, {"place": "here"}, {"place": "there"}]
         with pytest.raises(InputError, match="has no row of id 'x'"):
             index.set_metadata(["b", "x"], [{"place": "nowhere"}] * 2)
         assert index.rows(["b"])[0][1] == {"place": "here"}  # all or none

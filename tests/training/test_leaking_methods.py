@@ -14,7 +14,7 @@ from math_hash.training.setup import open_data, open_model
 def flags(tiny_dataset):
     return [
         "--dataset-root", str(tiny_dataset.parent), "--dataset", "tiny", "--query-num", "20", "--train-num", "30",
-        "--val-num", "5", "--num-workers", "0",
+        "--num-workers", "0",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ def race(config: Config) -> list:
     def make(_: int):
         start.wait()
         try:
-            return run_folder.Run.create(config, "own").path
+            return run_folder.Run.create(config, SimpleNamespace(protocol="own", rows_sum="")).path
         except InputError as error:
             return error
 
@@ -46,7 +47,7 @@ def test_runs_that_start_in_the_same_second_do_not_share_a_folder(tmp_path, monk
 def test_a_save_dir_that_another_run_has_just_made_is_refused(tmp_path):
     outcomes = race(Config(is_train=True, save_dir=str(tmp_path / "run")))
     assert [path for path in outcomes if not isinstance(path, InputError)] == [tmp_path / "run"]
-    assert all("choose another --save-dir" in str(error) for error in outcomes if isinstance(error, InputError))
+    assert all("choose another `save_dir`" in str(error) for error in outcomes if isinstance(error, InputError))
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -61,6 +61,7 @@ def test_unseen_labels_reach_no_training_and_are_evaluated_alone(
     again = [*flags, "--pretrained", str(run_folder(flags)), "--save-dir", str(tmp_path / "again")]
     assert main_py(again) == 0
     assert json.loads((tmp_path / "again/results.json").read_text())["mAP_unseen"] == results["mAP_unseen"]
+    again[-1] += "2"
     assert main_py([*again, "--split-seed", "3"]) == 2  # other labels are unseen
     assert "is not known to have been trained without" in capsys.readouterr().err
 
@@ -80,9 +81,9 @@ def test_a_model_that_may_have_seen_the_labels_is_refused(trained_run, tiny_data
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"unseen_labels": 1}, "--unseen-labels 1: .*tiny has 3 labels; expected at least 2 and less than all"),
-        ({"unseen_labels": 3}, "--unseen-labels 3: .*tiny has 3 labels"),
-        ({"unseen_labels": 2, "train_num": 3, "val_num": 1}, "--unseen-labels 2: leaves . training rows, .* 0 val"),
+        ({"unseen_labels": 1}, "`unseen_labels` 1: .*tiny has 3 labels; expected at least 2 and less than all"),
+        ({"unseen_labels": 3}, "`unseen_labels` 3: .*tiny has 3 labels"),
+        ({"unseen_labels": 2, "train_num": 3, "val_num": 1}, "`unseen_labels` 2: leaves . training rows, .* 0 val"),
     ],
 )
 def test_numbers_that_leave_nothing_are_one_clear_line(tiny_dataset, change, message):

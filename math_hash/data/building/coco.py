@@ -25,7 +25,8 @@ from math_hash.data.building.build import build_dataset
 from math_hash.data.building.lists import locate_images, require_files, source_from_lists
 from math_hash.data.building.source import Source
 from math_hash.errors import InputError, exit_code
-from math_hash.files import parse_json, read_bytes
+from math_hash.files import read_bytes
+from math_hash.plain_data import parse_json
 
 _MOST_BYTES = 1 << 31  # of an annotation file; the largest official one has 470 MB
 

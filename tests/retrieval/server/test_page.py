@@ -103,11 +103,11 @@ def test_scrolling_loads_all_results_in_order(visit, expect, collection, model):
 def test_filters_are_counted_sent_and_kept_in_the_address(visit, expect, collection, model):
     page = visit({"q": "red"})
     rows = [row[1] for row in collection.rows([f"{number}.png" for number in range(60)])]
-    counts = Counter(label for row in rows for label in row["label"])
-    chip = page.get_by_role("group", name="label").get_by_role("button", name=re.compile("^blue"))
+    counts = Counter(label for row in rows for label in row["labels"])
+    chip = page.get_by_role("group", name="labels").get_by_role("button", name=re.compile("^blue"))
     expect(chip).to_have_text(f"blue {counts['blue']}")
     chip.click()
-    expected = nearest(collection, model.encode_text(["red"]), 60, {"label": "blue"})
+    expected = nearest(collection, model.encode_text(["red"]), 60, {"labels": "blue"})
     expect(page.locator(TILES)).to_have_count(len(expected))
     assert ids_of(page) == expected
     expect(chip).to_have_attribute("aria-pressed", "true")
@@ -115,14 +115,14 @@ def test_filters_are_counted_sent_and_kept_in_the_address(visit, expect, collect
     page.reload()
     expect(page.locator(TILES)).to_have_count(len(expected))
     page.get_by_role("group", name="checked").get_by_role("button", name="yes").click()
-    where = {"label": "blue", "checked": True}
+    where = {"labels": "blue", "checked": True}
     expected = nearest(collection, model.encode_text(["red"]), 60, where)
     expect(page.locator(TILES)).to_have_count(len(expected))
     assert ids_of(page) == expected
     page.get_by_role("button", name="Remove checked: yes").click()
     with page.expect_request("**/search/text") as searched:
-        page.get_by_role("group", name="label").get_by_role("button", name=re.compile("^green")).click()
-    assert searched.value.post_data_json["where"] == {"label": ["blue", "green"]}  # one of them
+        page.get_by_role("group", name="labels").get_by_role("button", name=re.compile("^green")).click()
+    assert searched.value.post_data_json["where"] == {"labels": ["blue", "green"]}  # one of them
     page.get_by_role("button", name="Clear all").click()
     expect(page.locator("#active")).to_be_hidden()
     with page.expect_request("**/search/text") as searched:
@@ -139,8 +139,8 @@ def test_filters_are_counted_sent_and_kept_in_the_address(visit, expect, collect
 
 def test_filters_alone_show_the_rows_that_pass(visit, expect, collection):
     page = visit()
-    page.get_by_role("group", name="label").get_by_role("button", name=re.compile("^blue")).click()
-    expected = nearest(collection, np.zeros((1, 2), np.uint8), 60, {"label": "blue"})
+    page.get_by_role("group", name="labels").get_by_role("button", name=re.compile("^blue")).click()
+    expected = nearest(collection, np.zeros((1, 2), np.uint8), 60, {"labels": "blue"})
     expect(page.locator(TILES)).to_have_count(len(expected))
     assert sorted(ids_of(page)) == sorted(expected)
     expect(page.locator("#status")).to_contain_text("no particular order")
@@ -255,9 +255,9 @@ def test_a_server_for_others_asks_for_its_token(chromium, expect, collection, mo
 
 STATES = {
     "welcome": ({}, "#welcome"),
-    "results": ({"q": "red", "has.label": "red", "duplicates": "fold"}, ".tile img"),
-    "viewer": ({"q": "red", "has.label": "none", "open": "7.png"}, "#viewer[open]"),
-    "nothing": ({"q": "red", "has.label": "none"}, "#nothing button"),
+    "results": ({"q": "red", "has.labels": "red", "duplicates": "fold"}, ".tile img"),
+    "viewer": ({"q": "red", "has.labels": "none", "open": "7.png"}, "#viewer[open]"),
+    "nothing": ({"q": "red", "has.labels": "none"}, "#nothing button"),
     "error": ({"upload": "9"}, "#error p"),
 }
 

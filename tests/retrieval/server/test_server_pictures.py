@@ -43,7 +43,9 @@ def test_pictures_are_made_once_and_not_sent_again(model, tmp_path, start_server
         client = start_server(make_app(index, model, tmp_path))
         made = []
         decode = thumbnail.open_image
-        monkeypatch.setattr(thumbnail, "open_image", lambda *arguments: made.append(arguments) or decode(*arguments))
+        monkeypatch.setattr(
+            thumbnail, "open_image", lambda *given, **options: made.append(given) or decode(*given, **options)
+        )
         first = client.get("/image", params={"id": "a"})
         assert Image.open(io.BytesIO(first.content)).size == (320, 240)
         assert client.get("/image", params={"id": "a"}).content == first.content
@@ -77,7 +79,7 @@ def test_a_drafted_thumbnail_looks_like_the_picture(tmp_path):
     exif[0x0112] = 6  # lies on its side
     Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95, exif=exif)
     whole = open_image(tmp_path / "a.jpg")
-    assert open_image(tmp_path / "a.jpg", 320).size == (600, 800)  # halved: a quarter would leave 300 pixels
+    assert open_image(tmp_path / "a.jpg", side=320).size == (600, 800)  # halved: a quarter would leave 300 pixels
     whole.thumbnail((320, 320))
     drafted = Image.open(io.BytesIO(thumbnail.thumbnail(tmp_path, {"image": "a.jpg"}, 320)))
     assert drafted.size == whole.size == (240, 320)
