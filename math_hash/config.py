@@ -291,9 +291,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return name, parse_yaml(value)
     except ValueError as error:
-        raise InputError(
-            f"`method_options` {text}: {value!r} cannot be read; write a number, true, a word or [a, b]"
-        ) from error
+        wrong = f"`method_options` {text}: {value!r} cannot be read"
+        raise InputError(f"{wrong}; write a number, true, a word or [a, b]") from error
 
 
 def as_yaml(config: Config) -> str:

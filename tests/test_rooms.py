@@ -9,16 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "math_hash"
-GROUND = (
-    "errors",
-    "files",
-    "mat",
-    "mat_v5",
-    "plain_data",
-    "protocols",
-    "progress",
-    "config",
-)  # single files, below all rooms
+# single files, below all rooms
+GROUND = ("errors", "files", "mat", "mat_v5", "plain_data", "protocols", "progress", "config")
 
 # Room -> the rooms that it may import, besides itself.
 BELOW = {

@@ -46,7 +46,8 @@ def run(flags: dict[str, Any]) -> None:
     given = {name: value for name, value in flags.items() if value is not None and name != "command"}
     refuse_training_flags(given)
     refuse(given, ["config"], f"{model_path} already names a configuration")
-    config = make_config(given_options(options_of(model_path, given)))
+    # queries alone are encoded: no rows are held out for validation
+    config = make_config({**given_options(options_of(model_path, given)), "select_on": "test"})
 
     from math_hash.training.leak_check import check_model
     from math_hash.training.runtime import make_accelerator

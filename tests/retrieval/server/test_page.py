@@ -204,7 +204,7 @@ def test_a_picture_is_opened_from_a_link_and_downloaded(visit, expect, tiny_data
     assert started.value.path().read_bytes() == (tiny_dataset / "7.png").read_bytes()
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#viewer")).to_be_hidden()
-    assert query_of(page) == []
+    page.wait_for_function("!location.search")
 
 
 def test_an_error_is_shown_and_can_be_tried_again(visit, expect):
