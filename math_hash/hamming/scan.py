@@ -13,7 +13,7 @@ from math_hash.hamming.kernels import compiled, fill_distances, popcount
 from math_hash.hamming.threads import in_parts, most_threads
 
 _TILE, _STRETCH, _BLOCK, _GROUP = 16, 1 << 17, 2048, 64  # queries per tile; rows per stretch, block and group
-_ROWS_PER_THREAD = 1 << 18  # distances; below, starting a thread takes longer than it saves
+_ROWS_PER_THREAD = 1 << 22  # distances; below, starting a thread takes longer than it saves
 
 
 def nearest(
