@@ -49,7 +49,7 @@ def interrupted(tmp_path, monkeypatch):
 
 def test_a_killed_call_is_continued_and_says_so_before(interrupted, tmp_path, capsys):
     folder, index = tmp_path / "codes", tmp_path / "index"
-    with pytest.warns(UserWarning, match=f"part of {folder}; go on with `math-hash index {folder} --to {index}`"):
+    with pytest.warns(UserWarning, match=f"part of {folder}; go on with `math-hash index {folder} --output {index}`"):
         assert len(open_index(index)) == 20
     write_codes(tmp_path / "other", 5, seed=1)
     with pytest.warns(UserWarning, match="only a part"):
