@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from math_hash.errors import InputError
 from math_hash.hamming.codes import hamming_distance, pack
 from math_hash.retrieval import open_index
+from math_hash.retrieval.engines.embedded.checksum import checksum
+from math_hash.retrieval.engines.embedded.stored_metadata import StoredMetadata
+from math_hash.retrieval.filters import Clause
 
 
 def random_codes(rows, k_bits, seed=0):
@@ -245,6 +249,17 @@ def test_orphaned_snapshots_and_files_of_killed_processes_are_removed_by_the_nex
         index.add([9], random_codes(1, 16))
         index.save()
     assert {path.name for path in (tmp_path / "i").iterdir()} == {"rows.sqlite", "snapshot-2"}
+
+
+def test_metadata_of_damaged_rows_are_left_out_of_filters_and_of_all(tmp_path):
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE rows (row INTEGER, id, code, metadata, sum)")  # numbers may occur twice
+    rows = [(1, "a", '{"n": 1}'), (2, "b", '{"n": 1}'), (2, "c", '{"n": 1}'), (4, "d", '{"n": 1}')]
+    values = [(number, name, b"x", text, checksum(name, b"x", text)) for number, name, text in rows]
+    database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", [*values, (5, "e", b"x", "{", 0)])
+    metadata = StoredMetadata(database, nullcontext)
+    assert metadata.rows_that_pass([Clause("n", (1,))]).tolist() == [1, 4]
+    assert [name for chunk in metadata.chunks(nullcontext()) for name, _ in chunk] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("replaced", [False, True])

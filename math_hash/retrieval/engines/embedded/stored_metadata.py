@@ -39,10 +39,12 @@ class StoredMetadata:
             return all(clause.passes(metadata) for clause in where)
 
         try:
-            return np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
+            passing = np.fromiter((row for row, values in self._values(names) if passes(values)), np.int64)
         except sqlite3.OperationalError:  # the metadata of a damaged row is no JSON
             all_rows = self._all()
-            return np.fromiter((row for row, object in all_rows if all(c.passes(object) for c in where)), np.int64)
+            passing = np.fromiter((row for row, object in all_rows if all(c.passes(object) for c in where)), np.int64)
+        numbers, counts = np.unique(passing, return_counts=True)
+        return numbers[counts == 1]  # of two rows with one number, one is damaged: no checksum has the number
 
     def _values(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Row numbers, rising, and the values of these fields as a JSON array, null for those that a row lacks."""
@@ -74,7 +76,7 @@ class StoredMetadata:
 
     def chunks(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
         """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
-        query = "SELECT row, id, coalesce(metadata, '{}') FROM rows WHERE row > ? ORDER BY row LIMIT ?"
+        query = "SELECT row, id, code, metadata, sum FROM rows WHERE row > ? ORDER BY row LIMIT ?"
         last_row = 0
         while True:
             with lock, self._errors():
@@ -82,7 +84,7 @@ class StoredMetadata:
             if not rows:
                 return
             last_row = rows[-1][0]
-            yield [(row_id, json.loads(text)) for _, row_id, text in rows]
+            yield [(row[0], json.loads(row[2] or "{}")) for _, *row in rows if is_intact(*row)]
 
     def _all(self, condition: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
         """Row numbers, rising, and metadata. Parsed here, as SQLite's JSON cuts strings at a null character."""
