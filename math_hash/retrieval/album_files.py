@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,9 @@ def list_pictures(folder: Path, without: Path) -> tuple[list[PictureFile], list[
             try:
                 status = path.stat()
             except FileNotFoundError:  # deleted just now
+                continue
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe may never end
+                skipped.append((name, "is no file"))
                 continue
             files.append(PictureFile(name, status.st_size, status.st_mtime_ns))
     return sorted(files, key=lambda file: file.path), skipped

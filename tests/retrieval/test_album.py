@@ -166,6 +166,12 @@ def test_links_hidden_files_and_names_that_are_no_text_are_left_out(twenty, open
     assert dict(changes.skipped) == {"link.png": "is a symbolic link", "\\udcff.png": "its name is no valid UTF-8"}
 
 
+def test_a_pipe_with_the_name_of_a_picture_is_skipped(twenty, open_album):
+    os.mkfifo(twenty / "pipe.jpg")
+    with open_album() as album:
+        assert ("pipe.jpg", "is no file") in album.sync().skipped
+
+
 def test_a_stopped_sync_keeps_what_it_has(twenty, open_album, monkeypatch):
     monkeypatch.setattr(album_module, "_BATCH", 4)
     stop = threading.Event()
