@@ -137,6 +137,7 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
     """A model without training, fitted to some of the photographs, which are spread over the folder."""
     import torch
 
+    from math_hash.models.device import choose_device
     from math_hash.models.without_training import model_without_training
 
     if flags.bits is not None and not _FEWEST_BITS <= flags.bits <= _MOST_BITS:
@@ -151,9 +152,8 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
         for batch in read_pictures(photos, files, transform)
         if not all(isinstance(picture, str) for _, picture in batch)
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     bits = flags.bits or min(_BITS, encoder.width)
-    return model_without_training(encoder, flags.bits_from or "ITQ", bits, batches, device)
+    return model_without_training(encoder, flags.bits_from or "ITQ", bits, batches, choose_device(flags.device))
 
 
 def _encoder(flags: argparse.Namespace) -> "Encoder":

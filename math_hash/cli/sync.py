@@ -39,7 +39,7 @@ def add_album_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("album", type=Path, nargs="?", help="folder of the album (photos.album beside the photographs)")
     parser.add_argument("--watch", action="store_true", help="sync again whenever something changed, until Ctrl-C")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks, with --watch (5)")
-    add_model_flags(parser)
+    add_model_flags(parser, device="auto")
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -75,11 +75,10 @@ def open_album(flags: argparse.Namespace) -> Album:
         raise InputError(f"--every {flags.every}: expected more than 0 seconds")
 
     def load(name):  # PyTorch is imported only if there is something to encode
-        import torch
-
+        from math_hash.models.device import choose_device
         from math_hash.models.load import load_model
 
-        return load_model(name, "cuda" if torch.cuda.is_available() else "cpu", flags.precision)
+        return load_model(name, choose_device(flags.device), flags.precision)
 
     album = Album(album_folder(flags), load)
     if album.photos != Path(os.path.abspath(flags.photos)):

@@ -1,6 +1,7 @@
 """Every option of every command has an effect, or is refused: an option without one does not exist."""
 
 import argparse
+import shutil
 import sys
 from dataclasses import fields
 from typing import ClassVar
@@ -74,10 +75,14 @@ def test_every_option_of_encode_and_index_is_read(encoded, command):
     assert options_of(command) <= encoded[1][command]
 
 
-def test_every_option_of_commands_for_a_collection_is_read(encoded, trained_run, tiny_dataset, tmp_path, monkeypatch):
+def test_every_option_of_commands_for_a_collection_is_read(
+    encoded, trained_run, tiny_dataset, clip_file, tmp_path, monkeypatch
+):
     folder, _ = encoded
     index, run = folder / "index", trained_run
     monkeypatch.setattr("math_hash.retrieval.server.serve.serve", lambda app, host, port: None)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(tiny_dataset / "0.png", tmp_path / "photos")
     search = ["search", index, "--model", run, "--bits", 16, "--text"]
     calls = {
         "search": [
@@ -87,11 +92,14 @@ def test_every_option_of_commands_for_a_collection_is_read(encoded, trained_run,
         "serve": [["serve", index, "--model", run, "--bits", 16]],
         "delete": [["delete", index, "--filter", "label=nothing"]],
         "duplicates": [["duplicates", folder / "codes", "--leaks", tiny_dataset, "--query-num", 10, "--train-num", 30]],
+        "album": [["album", tmp_path / "photos", "--clip-path", clip_file, "--resolution", 32, "--no-open"]],
         "export": [["export", run, "--format", "pretrained", "--output", tmp_path / "saved"]],
     }
     for command, lines in calls.items():
         read = set().union(*(call(monkeypatch, *line) for line in lines))
         assert options_of(command) <= read, command
+    shutil.copy(tiny_dataset / "1.png", tmp_path / "photos")
+    assert options_of("sync") <= call(monkeypatch, "sync", tmp_path / "photos")
 
 
 @pytest.mark.parametrize("action", ["check", "show"])
