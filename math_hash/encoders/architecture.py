@@ -46,7 +46,7 @@ def check_architecture(architecture: Mapping[str, Any]) -> None:
     elif timm_name and vision.get("timm_pool") in ("abs_attn", "rot_attn"):
         reason = f"timm_pool {vision['timm_pool']!r} gives no features of single places"
     elif isinstance(patch := vision.get("patch_size"), int) and vision.get("image_size", patch) < patch:
-        reason = f"--resolution {vision['image_size']} is less than the side of one patch, {patch}"
+        reason = f"`resolution` {vision['image_size']} is less than the side of one patch, {patch}"
     elif not timm_name and vision.get("attentional_pool") not in (None, False, True):
         reason = f"attentional_pool {vision['attentional_pool']!r} is unknown"
     elif not timm_name and vision.get("pool_type", "tok") not in ("tok", "avg"):

@@ -83,7 +83,7 @@ def test_weights_of_a_whole_coca_lose_its_decoder(tmp_path):
 
 
 def test_an_input_smaller_than_one_patch_is_one_line():
-    with pytest.raises(InputError, match="--resolution 20 is less than the side of one patch, 32"):
+    with pytest.raises(InputError, match="`resolution` 20 is less than the side of one patch, 32"):
         open_encoder("", "ViT-B-32", "none", resolution=20)
 
 
