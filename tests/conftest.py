@@ -4,11 +4,13 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import math_hash
+from math_hash.retrieval import shards
 from math_hash.testing.tiny import ON_CPU, TINY, launcher, make_tiny_dataset, tiny_clip, write_tiny_clip
 
 __all__ = ["ON_CPU", "TINY", "launcher", "make_tiny_dataset", "tiny_clip", "write_tiny_clip"]
@@ -83,6 +85,21 @@ def model(trained_run):
 
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools" / "make_datasets"
+
+
+@pytest.fixture
+def shards_written(monkeypatch):
+    """How many parts `math-hash encode` has written, `.count`; with the part number `.stop_at`, it is interrupted."""
+    state, write = SimpleNamespace(count=0, stop_at=0), shards.Shard.write
+
+    def counted(*arguments):
+        write(*arguments)
+        state.count += 1
+        if state.count == state.stop_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards.Shard, "write", counted)
+    return state
 
 
 def load_tool(name):

@@ -95,27 +95,17 @@ def test_auto_follows_the_processor(monkeypatch):
 
 
 def test_encode_takes_bf16_where_it_is_fast_and_a_killed_run_goes_on_in_the_same_precision_only(
-    trained_run, rounded, tmp_path, monkeypatch
+    trained_run, rounded, tmp_path, monkeypatch, shards_written
 ):
     texts, output = tmp_path / "texts.txt", tmp_path / "codes"
     texts.write_text("one\ntwo\nthree\nfour\nfive\n")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX)
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
-    write, calls = shards.Shard.write, []
-
-    def interrupted(*arguments):
-        write(*arguments)
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
+    shards_written.stop_at = 2
     arguments = ["encode", str(trained_run), str(texts), "--output", str(output), "--continuous"]
-    with monkeypatch.context() as patch:
-        patch.setattr(shards.Shard, "write", interrupted)
-        assert main(arguments) == 130
-    monkeypatch.setattr(shards.Shard, "write", lambda *a: (calls.append(1), write(*a)))
+    assert main(arguments) == 130
     assert main([*arguments, "--precision", "no"]) == 0
-    assert len(calls) == 2 + 3  # no shard of the bf16 run was taken over
+    assert shards_written.count == 2 + 3  # no shard of the bf16 run was taken over
     assert CodesFolder.open(output).config["precision"] == "no"
     assert main([*arguments[:3], "--output", str(tmp_path / "auto"), "--continuous"]) == 0
     folder = CodesFolder.open(tmp_path / "auto")

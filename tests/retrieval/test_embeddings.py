@@ -122,25 +122,15 @@ def test_parquet_files_give_the_models_codes_and_unusable_vectors_are_listed(run
     assert len(rejected) == ROWS - len(kept)
 
 
-def test_a_resumed_run_is_byte_equal_and_notices_other_vectors(run, made, tmp_path, monkeypatch):
+def test_a_resumed_run_is_byte_equal_and_notices_other_vectors(run, made, tmp_path, monkeypatch, shards_written):
     monkeypatch.setattr(shards, "SHARD_ROWS", 8)
-    write, written = shards.Shard.write, []
-
-    def interrupted(*arguments):
-        write(*arguments)
-        written.append(1)
-        if len(written) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shards.Shard, "write", interrupted)
-        assert encode(run, made.folder, tmp_path / "again", "--parquet") == 130
+    shards_written.stop_at = 2
+    assert encode(run, made.folder, tmp_path / "again", "--parquet") == 130
     changed = np.load(made.folder / "img_emb/img_emb_2.npy")
     changed[9] *= -1  # in the second shard
     np.save(made.folder / "img_emb/img_emb_2.npy", changed)
-    monkeypatch.setattr(shards.Shard, "write", lambda *a: (written.append(1), write(*a)))
     assert encode(run, made.folder, tmp_path / "again", "--parquet") == 0
-    assert len(written) == 2 + 3  # the first of four shards was kept
+    assert shards_written.count == 2 + 3  # the first of four shards was kept
     assert encode(run, made.folder, tmp_path / "once", "--parquet") == 0
     names = {path.name for path in (tmp_path / "once").iterdir()}
     assert {"codes.npy", "codes.parquet"} < names

@@ -122,7 +122,7 @@ sys.exit(main([*sys.argv[1:], "--precision", "no"]))
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path, monkeypatch):
+def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path, monkeypatch, shards_written):
     monkeypatch.setattr(shards, "SHARD_ROWS", 8)
     assert command("encode", trained_run, tiny_dataset, "--output", tmp_path / "once", "--batch-size", 4) == 0
     arguments = [
@@ -147,31 +147,21 @@ def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path
     assert not (tmp_path / "again").exists()
     kept = len(list((tmp_path / ".again.parts").glob("*.codes")))
     assert kept >= 3
-    calls = []
-    write = shards.Shard.write
-    monkeypatch.setattr(shards.Shard, "write", lambda *a: (calls.append(1), write(*a)))
+    shards_written.count = 0
     assert command(*arguments) == 0
-    assert len(calls) <= 8 - 3
+    assert shards_written.count <= 8 - 3
     for name in ("codes.npy", "rows.jsonl", "rejected.tsv"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
     assert not (tmp_path / ".again.parts").exists()
 
 
-def test_records_changed_since_the_kill_are_encoded_again(trained_run, tmp_path, monkeypatch):
+def test_records_changed_since_the_kill_are_encoded_again(trained_run, tmp_path, monkeypatch, shards_written):
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
-    texts, write, calls = tmp_path / "texts.txt", shards.Shard.write, []
-
-    def interrupted(*arguments):
-        write(*arguments)
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
+    texts = tmp_path / "texts.txt"
     texts.write_text("one\ntwo\nthree\nfour\nfive\nsix\nseven\n")
     arguments = ["encode", trained_run, texts, "--output"]
-    with monkeypatch.context() as patch:
-        patch.setattr(shards.Shard, "write", interrupted)
-        assert command(*arguments, tmp_path / "again") == 130
+    shards_written.stop_at = 3
+    assert command(*arguments, tmp_path / "again") == 130
     texts.write_text("one\ntwo\nthree\nquattro\n")
     assert command(*arguments, tmp_path / "again") == 0
     assert command(*arguments, tmp_path / "once") == 0
@@ -194,7 +184,9 @@ def test_two_processes_give_the_same_bytes(trained_run, tiny_dataset, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(trained_run, tmp_path, monkeypatch):
+def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(
+    trained_run, tmp_path, monkeypatch, shards_written
+):
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
     for root, colors in (("one", ["red"] * 6), ("other", ["blue"] * 6)):
         (tmp_path / root).mkdir()
@@ -202,19 +194,10 @@ def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(tra
             Image.new("RGB", (32, 32), color).save(tmp_path / root / f"{place}.png")
     (tmp_path / "table.csv").write_text("image\n" + "".join(f"{place}.png\n" for place in range(6)))
     arguments = ["encode", trained_run, tmp_path / "table.csv", "--num-workers", 0, "--output"]
-    write, calls = shards.Shard.write, []
-
-    def interrupted(*arguments):
-        write(*arguments)
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
 
     def begin(output):
-        calls.clear()
-        with monkeypatch.context() as patch:
-            patch.setattr(shards.Shard, "write", interrupted)
-            assert command(*arguments, output, "--image-root", tmp_path / "one") == 130
+        shards_written.stop_at = shards_written.count + 2
+        assert command(*arguments, output, "--image-root", tmp_path / "one") == 130
 
     begin(tmp_path / "moved")
     assert command(*arguments, tmp_path / "moved", "--image-root", tmp_path / "other") == 0
