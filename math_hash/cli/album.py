@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from math_hash.cli.flags import port_number
 from math_hash.cli.sync import add_album_flags, album_folder, described, open_album, watch
 from math_hash.config import DEFAULT_CLIP_PATH
 from math_hash.errors import InputError
@@ -55,7 +56,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     parser.add_argument("--bits", type=int, help=f"{_FEWEST_BITS} to {_MOST_BITS} ({_BITS}, or the encoder's width)")
     parser.add_argument("--no-open", action="store_true", help="open no browser")
-    parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
+    parser.add_argument("--port", type=port_number, default=8000, help="port of the page (8000)")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 
 

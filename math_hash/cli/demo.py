@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from math_hash.cli import dataset, encode, evaluate, index, serve, train
+from math_hash.cli.flags import port_number
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -29,7 +30,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--device", default="auto", help="where it trains: cpu, cuda, cuda:1, mps (a GPU if there is one)"
     )
     last = parser.add_mutually_exclusive_group()
-    last.add_argument("--port", type=int, default=8000, help="of the search page (8000)")
+    last.add_argument("--port", type=port_number, default=8000, help="of the search page (8000)")
     last.add_argument("--no-serve", action="store_true", help="end after the evaluation")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 

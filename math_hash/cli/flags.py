@@ -103,6 +103,13 @@ def add_model_flags(parser: argparse.ArgumentParser, device: str = DEVICE) -> No
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=meaning)
 
 
+def port_number(text: str) -> int:
+    """The number of a port, for argparse."""
+    if not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
 def _add_flag(parser: argparse._ActionsContainer, item: Field) -> argparse.Action:
     default = "" if item.default in ("", None) or item.type is bool else f" (default: {item.default})"
     if get_origin(item.type) is list:

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from math_hash.cli.flags import add_model_flags
+from math_hash.cli.flags import add_model_flags, port_number
 from math_hash.cli.search import add_rerank_flags
 from math_hash.errors import InputError
 
@@ -32,7 +32,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--bits", type=int, help="number of bits, if the index was encoded with --bits")
     add_rerank_flags(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8000, help="port (8000)")
+    parser.add_argument("--port", type=port_number, default=8000, help="port (8000)")
     secret = os.environ.get("MATH_HASH_TOKEN", "")
     parser.add_argument("--token", default=secret, help="required for writing and for other hosts (MATH_HASH_TOKEN)")
     parser.add_argument("--max-bytes", type=int, default=20_000_000, help="size limit of an upload (20000000)")
@@ -40,13 +40,6 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--queue", type=int, default=32, help="requests that may wait (32)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds until a request times out (30)")
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
-
-
-def _port(text: str) -> int:
-    """The port's number, for argparse."""
-    if not text.isdigit() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 def run(flags: argparse.Namespace) -> None:
