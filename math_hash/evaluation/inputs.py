@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from math_hash.errors import InputError
-from math_hash.hamming.codes import MOST_BITS, as_words, pack
+from math_hash.hamming.codes import MOST_BITS, as_planes, as_words, pack
 
 if TYPE_CHECKING:  # evaluating NumPy arrays imports no PyTorch
     import torch
@@ -96,7 +96,7 @@ def prepare(
     words = [as_words(pack(values)) for values in labels]
     return Task(
         as_words(queries),
-        np.ascontiguousarray(as_words(database).T),
+        as_planes(database),
         words[0],
         np.ascontiguousarray(words[1].T),
         bits,

@@ -7,7 +7,7 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.evaluation.inputs import Array, as_numpy, packed_codes
 from math_hash.evaluation.rules import cut_offs, require_rules
-from math_hash.hamming.codes import as_words
+from math_hash.hamming.codes import as_planes, as_words
 from math_hash.hamming.kernels import compiled, fill_distances
 from math_hash.hamming.threads import in_parts
 
@@ -57,7 +57,7 @@ def own_pair_recall(
         raise InputError(f"own: {rows.dtype} {rows.shape}; expected int ({len(queries)},), one row per query")
     if rows.min() < 0 or rows.max() >= len(database):
         raise InputError(f"own: rows {rows.min()} to {rows.max()}; the database has rows 0 to {len(database) - 1}")
-    words, planes = as_words(queries), np.ascontiguousarray(as_words(database).T)
+    words, planes = as_words(queries), as_planes(database)
     partners, places = rows.astype(np.int64), np.zeros((len(rows), 3), np.int64)
     in_parts(lambda part: _fill_places(words[part], planes, partners[part], places[part]), len(rows))
     nearer, tied, before = places.T
