@@ -168,7 +168,7 @@ class Store:
 
     def set_unfinished(self, source: str) -> None:
         """Record what is being put in, until that is finished: "" for nothing."""
-        self._database.execute("INSERT OR REPLACE INTO facts VALUES ('unfinished', ?)", (source,))
+        self._set("unfinished", source)
 
     # ---- reading ----
 
@@ -244,7 +244,8 @@ class Store:
         return dict(self._database.execute("SELECT name, value FROM facts"))
 
     def _set(self, name: str, value: str) -> None:
-        self._database.execute("UPDATE facts SET value = ? WHERE name = ? AND value <> ?", (value, name, value))
+        change = "ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value <> excluded.value"
+        self._database.execute(f"INSERT INTO facts VALUES (?, ?) {change}", (name, value))
 
     def _require_intact(self, row_id: Id, *content: Any) -> None:
         if not is_intact(row_id, *content):
