@@ -8,10 +8,12 @@ be read and why; and `config.json`, which names model, bits and counts.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from math_hash.errors import InputError
 from math_hash.files import map_array, read_json, require_sums
@@ -21,6 +23,7 @@ from math_hash.plain_data import parse_json
 
 FORMAT = 1
 _BLOCK = 4096  # rows that are cut to fewer bits at once
+_ROWS = 50_000  # of a block
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ class CodesFolder:
         }
         continuous = None if self.continuous is None else self.continuous[:, order]
         return CodesFolder(self.path, config, np.concatenate(blocks), continuous, self.vectors)
+
+    def blocks(self, progress: bool = False) -> Iterator[tuple[list[str], np.ndarray, list[dict[str, Any]]]]:
+        """Ids, packed codes and metadata, in order, in blocks, with a progress bar on request.
+
+        Raises:
+            InputError: see `rows`.
+        """
+        rows, start = self.rows(), 0
+        with tqdm(total=self.config["count"], desc="indexing", unit="code", disable=not progress) as bar:
+            while block := list(islice(rows, _ROWS)):
+                ids, metadata = map(list, zip(*block, strict=True))
+                yield ids, self.codes[start : start + len(ids)], metadata
+                start += len(ids)
+                bar.update(len(ids))
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Ids and metadata, in the order of the codes.

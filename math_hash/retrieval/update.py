@@ -1,19 +1,15 @@
 """Bringing an index up to date with rows that may be new, changed or the same."""
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from math_hash.errors import InputError
 from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.ids import Id
 from math_hash.retrieval.index import Index
-
-_BATCH = 50_000  # rows at once
 
 
 def update(
@@ -42,6 +38,16 @@ def update(
     """
     if not len(ids) == len(codes) == len(metadata):
         raise InputError(f"update: {len(ids)} ids, {len(codes)} codes, {len(metadata)} metadata objects")
+    new, changed = compared(index, ids, codes, metadata)
+    for places, replace in ((new, False), (changed, True)):
+        index.add([ids[place] for place in places], codes[places], [metadata[place] for place in places], replace)
+    return len(new), len(changed)
+
+
+def compared(
+    index: Index, ids: Sequence[Id], codes: np.ndarray, metadata: Sequence[Mapping[str, Any]]
+) -> tuple[list[int], list[int]]:
+    """Places of the rows whose ids are not in the index, and of those that are there with another code or metadata."""
     known = index.rows(ids)
     new = [place for place, row in enumerate(known) if row is None]
     changed = [
@@ -49,9 +55,7 @@ def update(
         for place, row in enumerate(known)
         if row is not None and (row[0].tobytes() != codes[place].tobytes() or row[1] != metadata[place])
     ]
-    for places, replace in ((new, False), (changed, True)):
-        index.add([ids[place] for place in places], codes[places], [metadata[place] for place in places], replace)
-    return len(new), len(changed)
+    return new, changed
 
 
 def update_to(index: Index, folder: CodesFolder, prune: bool, progress: bool = False) -> tuple[int, int, int]:
@@ -69,16 +73,12 @@ def update_to(index: Index, folder: CodesFolder, prune: bool, progress: bool = F
     Raises:
         InputError: as `Index.add`.
     """
-    rows, start, added, replaced = folder.rows(), 0, 0, 0
+    added, replaced = 0, 0
     surplus = set(index.ids().tolist()) if prune else set()
-    with tqdm(total=folder.config["count"], desc="indexing", unit="code", disable=not progress) as bar:
-        while block := list(itertools.islice(rows, _BATCH)):
-            ids, metadata = zip(*block, strict=True)
-            changes = update(index, ids, folder.codes[start : start + len(block)], metadata)
-            added, replaced = added + changes[0], replaced + changes[1]
-            surplus.difference_update(ids)
-            start += len(block)
-            bar.update(len(block))
+    for ids, codes, metadata in folder.blocks(progress):
+        changes = update(index, ids, codes, metadata)
+        added, replaced = added + changes[0], replaced + changes[1]
+        surplus.difference_update(ids)
     index.delete(list(surplus))
     index.save()
     if index.unfinished == os.path.abspath(folder.path):

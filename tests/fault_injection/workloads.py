@@ -16,7 +16,7 @@ from math_hash.data import read_dataset, write_dataset
 from math_hash.encoders.clip import ClipEncoder
 from math_hash.files import require_sums, sums_of
 from math_hash.models.model import HashModel
-from math_hash.retrieval import filling, open_index, shards
+from math_hash.retrieval import codes_folder, filling, open_index, shards
 from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.encode import encode_collection
 from math_hash.retrieval.engines.embedded.repair import check
@@ -24,7 +24,7 @@ from math_hash.testing.tiny import TINY
 from math_hash.training.run_folder import Run
 
 Acknowledge = Callable[[str], None]
-filling._BATCH, shards.SHARD_ROWS = 10, 2
+codes_folder._ROWS, shards.SHARD_ROWS = 10, 2
 _CODES = np.random.default_rng(0).integers(0, 256, (100, 2), np.uint8)
 
 

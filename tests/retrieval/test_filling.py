@@ -9,7 +9,7 @@ import pytest
 from math_hash.cli import main
 from math_hash.errors import InputError
 from math_hash.files import sums_of
-from math_hash.retrieval import filling, open_index
+from math_hash.retrieval import codes_folder, filling, open_index
 from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.engines.embedded.index import EmbeddedIndex
 
@@ -33,7 +33,7 @@ def index_command(codes, index):
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch):
     """Codes, and an index that holds the first 20 of their 50."""
-    monkeypatch.setattr(filling, "_BATCH", 10)
+    monkeypatch.setattr(codes_folder, "_ROWS", 10)
     codes, add, calls = write_codes(tmp_path / "codes", 50), EmbeddedIndex._add, []
 
     def killed(*arguments):
