@@ -239,6 +239,20 @@ def test_a_damaged_row_is_named_and_left_out(tmp_path):
     assert index.all_codes()[0].tolist() == whole
 
 
+def test_a_damaged_row_that_is_replaced_is_whole(tmp_path):
+    codes = random_codes(3, 16)
+    with open_index(tmp_path / "i", 16) as index:
+        index.add(range(3), codes)
+    database = sqlite3.connect(tmp_path / "i/rows.sqlite")
+    with database:
+        database.execute("UPDATE rows SET code = 'text' WHERE id = 1")
+    with pytest.warns(UserWarning, match="damaged rows are left out, of id 1"):
+        index = open_index(tmp_path / "i")
+    index.add([1], codes[1:2], replace=True)
+    index.save()
+    assert index.all_codes()[0].tolist() == [0, 2, 1]
+
+
 def test_orphaned_snapshots_and_files_of_killed_processes_are_removed_by_the_next_save(tmp_path):
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     with open_index(tmp_path / "i", 16) as index:

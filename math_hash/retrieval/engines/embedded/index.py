@@ -69,6 +69,7 @@ class EmbeddedIndex(Index):
                 if replace:
                     self._store.delete(ids)
                 self._store.insert(ids, codes, metadata)
+            self._damaged -= set(ids)
             self._refresh()
             if len(self._tail) > max(_UNSAVED, len(self._snapshot.segment) // 4):
                 try:
