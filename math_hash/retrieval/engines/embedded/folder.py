@@ -21,7 +21,7 @@ def require_folder(folder: Path, uri: str, can_begin: bool) -> None:
     if any(folder.glob(_SNAPSHOTS)):
         raise _lost(uri, "is missing")
     if not can_begin:
-        raise InputError(f"{uri}: no index is there; make one with `math-hash index CODES --to {uri}`")
+        raise InputError(f"{uri}: no index is there; make one with `math-hash index CODES --output {uri}`")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{uri}: is there already and is no index; name another folder")
 
