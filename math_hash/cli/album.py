@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from math_hash.cli.flags import port_number
+from math_hash.cli.flags import new_parser, port_number
 from math_hash.cli.sync import add_album_flags, album_folder, described, open_album, watch
 from math_hash.config import DEFAULT_CLIP_PATH
 from math_hash.errors import InputError
@@ -39,12 +39,7 @@ to open the page again, give the same command; what changed in the folder is tak
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "album",
-        help="search a folder of photographs, without any training",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "album", "search a folder of photographs, without any training", _HELP)
     add_album_flags(parser)
     parser.add_argument("--model", help="a trained model, instead of an encoder")
     parser.add_argument("--clip-path", help=f"CLIP weights in OpenAI's names ({DEFAULT_CLIP_PATH}, if it is there)")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import METHOD_NAMES, add_flags, given_options
+from math_hash.cli.flags import METHOD_NAMES, add_flags, given_options, new_parser
 from math_hash.cli.train import train_with
 from math_hash.config import make_config, read_yaml
 from math_hash.errors import InputError
@@ -28,11 +28,8 @@ CHOSEN = ("command", "methods", "lengths", "seeds", "learning_rates", "output")
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "benchmark",
-        help="train and evaluate several methods, and compare them in a table",
-        description=_BENCHMARK_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        commands, "benchmark", "train and evaluate several methods, and compare them in a table", _BENCHMARK_HELP
     )
     parser.add_argument(
         "--methods", nargs="+", metavar="METHOD", help=f"methods to compare (default: all): {' '.join(METHOD_NAMES)}"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import add_flags, given_options, new_parser
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -28,11 +28,8 @@ DEFAULT_UNSEEN = 4
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "compare",
-        help="compare learned codes with quantized vectors: quality against bytes per item",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        commands, "compare", "compare learned codes with quantized vectors: quality against bytes per item", _HELP
     )
     most = "bits of learned codes; the longest are trained, shorter ones are their most significant bits"
     lengths = (16, 32, 64, 128, 256)

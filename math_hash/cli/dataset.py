@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from math_hash.cli.flags import new_parser
+
 # modules of `math_hash.data.building`
 _DATASETS = {
     "custom": "your own collection: a table, a folder of pictures, tars",
@@ -29,12 +31,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add the commands to those of `math-hash`."""
     group = commands.add_parser("dataset", help="make a dataset folder, check one, or draw some of its rows")
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
-    make = actions.add_parser(
-        "make",
-        help="make a dataset folder",
-        description=_MAKE_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    make = new_parser(actions, "make", "make a dataset folder", _MAKE_HELP)
     make.add_argument("name", choices=_DATASETS, metavar="NAME", help="which dataset")
     make.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     make.set_defaults(handler=make_dataset)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from math_hash.cli.flags import new_parser
 from math_hash.cli.search import add_filter_flag
 from math_hash.errors import InputError
 
@@ -16,12 +17,7 @@ Remove rows from an index, by their ids or by their metadata.
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "delete",
-        help="remove rows from an index",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "delete", "remove rows from an index", _HELP)
     parser.add_argument("index", metavar="URI", help="the index")
     parser.add_argument("ids", nargs="*", metavar="ID", help="ids of the rows to remove")
     add_filter_flag(parser, "metadata of the rows to remove")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from math_hash.cli import dataset, encode, evaluate, index, serve, train
-from math_hash.cli.flags import port_number
+from math_hash.cli.flags import new_parser, port_number
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -19,12 +19,7 @@ that was interrupted. The page needs `pip install 'math_hash[serve]'`.
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "demo",
-        help="draw a small dataset, train on it, and search it",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "demo", "draw a small dataset, train on it, and search it", _HELP)
     parser.add_argument("--output", type=Path, default=Path(), help="folder for dataset, run, codes and index (.)")
     parser.add_argument(
         "--device", default="auto", help="where it trains: cpu, cuda, cuda:1, mps (a GPU if there is one)"

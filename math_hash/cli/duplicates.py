@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from math_hash.cli.flags import new_parser
 from math_hash.errors import InputError
 from math_hash.files import write_text
 
@@ -40,12 +41,7 @@ Record = dict[str, Any]  # a line of the output: a row of a group, or a pair of 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "duplicates",
-        help="find near duplicates, leaks and mismatches among codes",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "duplicates", "find near duplicates, leaks and mismatches among codes", _HELP)
     parser.add_argument("collection", help="an index's URI, or a folder of codes")
     parser.add_argument("--radius", type=int, help="the most bits in which near duplicates differ (2)")
     what = parser.add_mutually_exclusive_group()

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from math_hash.cli.flags import add_model_flags
+from math_hash.cli.flags import add_model_flags, new_parser
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -21,12 +21,7 @@ On several GPUs or machines: accelerate launch -m math_hash encode ...
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "encode",
-        help="turn a collection of pictures or texts into codes",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "encode", "turn a collection of pictures or texts into codes", _HELP)
     parser.add_argument("model", help="run folder, saved folder, released .pth, or user/name on the hub")
     parser.add_argument("input", help="the collection")
     parser.add_argument("--output", type=Path, required=True, help="folder of codes to write")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import add_flags, given_options, new_parser
 from math_hash.cli.trained_model import TRAINING_ONLY, options_of, refuse, refuse_training_flags
 from math_hash.config import make_config
 from math_hash.errors import InputError
@@ -40,11 +40,11 @@ _OF_EXPORTS = {
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "evaluate",
-        help="evaluate a trained model, or exported codes",
-        description=(HELP + _EXPORTS_HELP).format(command="math-hash evaluate"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "evaluate a trained model, or exported codes",
+        (HELP + _EXPORTS_HELP).format(command="math-hash evaluate"),
     )
     names = "a trained model, or exports to evaluate side by side"
     parser.add_argument("targets", nargs="*", type=Path, metavar="RUN or CODES.mat", help=names)

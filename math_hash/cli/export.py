@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from math_hash.cli.flags import new_parser
 from math_hash.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,12 +28,7 @@ Write a trained model in another format: ONNX files, compared with PyTorch, or a
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "export",
-        help="write a trained model as ONNX, or for the hub",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "export", "write a trained model as ONNX, or for the hub", _HELP)
     parser.add_argument("model", help="run folder, saved folder, released .pth, or user/name on the hub")
     parser.add_argument("--format", choices=("onnx", "pretrained"), required=True, help="format to write")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")

@@ -103,6 +103,14 @@ def add_model_flags(parser: argparse.ArgumentParser, device: str = DEVICE) -> No
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=meaning)
 
 
+def new_parser(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, description: str
+) -> argparse.ArgumentParser:
+    """The parser of a command, whose description keeps its line ends."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=help, description=description, formatter_class=raw)
+
+
 def port_number(text: str) -> int:
     """The number of a port, for argparse."""
     if not text.isdigit() or not 0 <= int(text) <= 65535:

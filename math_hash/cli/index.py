@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from math_hash.cli.flags import new_parser
 from math_hash.errors import InputError
 
 _HELP = """\
@@ -27,12 +28,7 @@ Verify a folder, or keep what can be read of a damaged one:
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "index",
-        help="put codes into an index",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "index", "put codes into an index", _HELP)
     parser.add_argument("codes", type=Path, nargs="?", help="folder that `math-hash encode` wrote")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", metavar="URI", help="a folder, milvus://... or postgresql://...")

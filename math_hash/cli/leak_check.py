@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import add_flags, given_options, new_parser
 from math_hash.cli.trained_model import TRAINING_ONLY, options_of, refuse, refuse_training_flags
 from math_hash.config import make_config
 from math_hash.errors import InputError
@@ -24,11 +24,11 @@ _WITHOUT = (
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "leak-check",
-        help="check that codes of queries depend on the queries alone",
-        description=_HELP.format(command="math-hash leak-check"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "check that codes of queries depend on the queries alone",
+        _HELP.format(command="math-hash leak-check"),
     )
     parser.add_argument("model", type=Path, help="run folder, saved folder or released .pth")
     parser.add_argument("--rows", type=int, default=200, help="queries to check, the first of the split; 0: all (200)")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import DEVICE, add_model_flags
+from math_hash.cli.flags import DEVICE, add_model_flags, new_parser
 from math_hash.errors import InputError
 from math_hash.files import write_text
 from math_hash.retrieval.client import MOST_RESULTS, Client
@@ -34,12 +34,7 @@ _OF_INDEX = {
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "search",
-        help="search an index by words, a picture or a row",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "search", "search an index by words, a picture or a row", _HELP)
     parser.add_argument("index", nargs="?", metavar="URI", help="the index")
     parser.add_argument("--model", help="the model that made the codes, for --text and --image")
     parser.add_argument("--server", metavar="URL", help="ask the server of `math-hash serve`, instead of an index")

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from math_hash.cli.flags import add_model_flags, port_number
+from math_hash.cli.flags import add_model_flags, new_parser, port_number
 from math_hash.cli.search import add_rerank_flags
 from math_hash.errors import InputError
 
@@ -18,12 +18,7 @@ given; adding and deleting rows needs --token. The interface is described at /op
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "serve",
-        help="serve a search page and a JSON interface",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "serve", "serve a search page and a JSON interface", _HELP)
     parser.add_argument("index", metavar="URI", help="the index")
     parser.add_argument("--model", required=True, help="the model that made the codes")
     parser.add_argument("--image-root", type=Path, help="folder that image paths start from; no pictures without it")

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from math_hash.cli.flags import add_model_flags
+from math_hash.cli.flags import add_model_flags, new_parser
 from math_hash.errors import InputError
 from math_hash.retrieval.album import Album
 from math_hash.retrieval.album_files import Changes
@@ -23,12 +23,7 @@ It may be interrupted at any moment; the next sync goes on. Files that cannot be
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "sync",
-        help="bring an album up to date with its photographs",
-        description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(commands, "sync", "bring an album up to date with its photographs", _HELP)
     add_album_flags(parser)
     parser.set_defaults(handler=lambda flags: run(argparse.Namespace(**flags)))
 

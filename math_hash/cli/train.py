@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import add_flags, given_options, new_parser
 from math_hash.config import Config, make_config
 
 HELP = """\
@@ -23,11 +23,8 @@ To continue an interrupted run: {command} --resume RUN
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    parser = commands.add_parser(
-        "train",
-        help="train a model on a dataset and evaluate it",
-        description=HELP.format(command="math-hash train"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        commands, "train", "train a model on a dataset and evaluate it", HELP.format(command="math-hash train")
     )
     add_flags(parser, without=("is_train",))
     parser.set_defaults(handler=run)
