@@ -196,7 +196,7 @@ def test_near_duplicates_fold_into_the_first(visit, expect, collection, model):
 def test_a_picture_is_opened_from_a_link_and_downloaded(visit, expect, tiny_dataset):
     page = visit({"open": "7.png"})
     expect(page.locator("#viewer")).to_be_visible()
-    assert page.locator("#viewerPicture").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.wait_for_function("document.querySelector('#viewerPicture').naturalWidth > 0")
     expect(page.locator("#viewerFacts")).to_contain_text("2024-08-15")
     with page.expect_download() as started:
         page.get_by_role("button", name="Download").click()
