@@ -98,7 +98,7 @@ def index_of(path: Path, model: HashModel, packed: np.ndarray, rows: np.ndarray)
 
 def rankings(index: Index, asked: Stream, given: Stream, one_space: bool) -> dict[str, Rank]:
     """The ways to rank an index, by name. `one_space`: images' and texts' encoder vectors can be compared."""
-    asymmetric = asymmetric_scorer(index)
+    asymmetric = asymmetric_scorer(index.codes_of)
     everything = index.search(asked.packed[:1], len(index))[0].ids
     everything.sort()
     packed = index.codes_of(everything)
