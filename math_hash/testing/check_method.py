@@ -22,7 +22,7 @@ from math_hash.methods import Method, Needs, TrainingSet, complete_options, name
 from math_hash.methods.registry import option_names
 from math_hash.models.load import load_model
 from math_hash.testing.double_precision import recorded_training
-from math_hash.testing.tiny import ON_CPU, launcher, make_tiny_dataset, write_tiny_clip
+from math_hash.testing.tiny import ON_CPU, launcher, make_tiny_dataset, without_figures, write_tiny_clip
 from math_hash.training.distributed import gather_tree
 from math_hash.training.run_folder import Run
 from math_hash.training.tracking import Log
@@ -62,7 +62,7 @@ def check_method(method: type[Method], options: Mapping[str, Any] | None = None,
     else:
         head.fit(torch.randn(50, WIDTH), torch.randn(50, WIDTH), seed=1)
     _check_codes(head)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, without_figures():
         _check_runs(method, given, Path(place), processes)
 
 

@@ -8,7 +8,7 @@ C / eps = 10^5 where a cosine leaves zero: initial weights that differ by 10^-7 
 of this size.
 
 As a script: `python -m math_hash.testing.double_precision RUNS FOLDER` runs each entry of RUNS, JSON of name -> flags
-of main.py, one after the other, and writes its record to FOLDER/<name>.pt.
+of main.py, one after the other, without figures and checkpoints, and writes its record to FOLDER/<name>.pt.
 """
 
 import json
@@ -25,7 +25,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from math_hash.cli import main_py
+from math_hash.testing.tiny import without_figures
 from math_hash.training import state
+from math_hash.training.run_folder import Run
 from math_hash.training.step import TrainingStep
 
 Step = dict[str, Any]
@@ -85,7 +87,11 @@ def recorded_training(double: bool = True) -> Iterator[list[Step]]:
 
 if __name__ == "__main__":
     for name, flags in json.loads(sys.argv[1]).items():
-        with recorded_training(double="--single" not in flags) as steps:
+        with (
+            recorded_training(double="--single" not in flags) as steps,
+            without_figures(),
+            patch.object(Run, "save_checkpoint", lambda run, state: None),
+        ):
             assert main_py([flag for flag in flags if flag != "--single"]) == 0, name
         if os.environ["RANK"] == "0":
             torch.save(steps, Path(sys.argv[2]) / f"{name}.pt")

@@ -1,7 +1,11 @@
 """A tiny CLIP and a tiny dataset, with which a whole training takes seconds."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import open_clip
@@ -10,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from math_hash.data import write_dataset
+from math_hash.training import api, report
 
 # OpenAI's layout at toy size: 2 x 2 patches, two blocks per tower
 TINY = {
@@ -60,6 +65,17 @@ def make_tiny_dataset(folder: Path, rows: int = 60) -> Path:
         add_files=add_pictures,
     )
     return folder
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@contextmanager
+def without_figures() -> Iterator[None]:
+    """Trainings inside the block draw no figures: at toy size, these take a third of the time."""
+    with patch.object(api, "plot_history", _nothing), patch.object(report, "draw_contact_sheet", _nothing):
+        yield
 
 
 def launcher(processes: int) -> list[str]:
