@@ -5,12 +5,15 @@ Cross-modal Retrieval", IEEE TKDE 2022. A graph network of a batch's features, m
 neighbors, finds codes that keep an affinity S and from which the features can be decoded; the hash functions of image
 and text learn the signs of these codes. Networks, terms and weights are those of the release.
 
+Defect: the hash functions' step takes S by the batch's position in the epoch, so from other rows
+(`affinity_by="position"`; "rows" takes the batch's own). Option: neighbors are those in the batch, as released, or in
+all training rows (`neighbors_in="all"`).
+
 Departures: the two are trained in one step, not in alternate ones (they share no parameters); features are those that
-the encoder has before training; S belongs to the batch's own rows. In the release, the second step takes S by position,
-from other rows. `dropped` is released as 3000 of the training rows.
+the encoder has before training. `dropped` is released as 3000 of the training rows.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +49,8 @@ class CIRH(PooledMethod):
         dropped: share of a row's smallest entries of W that are set to 0.
         reconstruction, affinity: weights of the graph network's terms.
         beta: weight of the hash functions' affinities.
+        affinity_by: which rows' affinity the hash functions keep.
+        neighbors_in: where the neighbors are sought that a row is mixed with.
         graph_width: of the graph network's layers.
         graph_lr: learning rate of its Adam.
         hidden, dropout: of the heads, as in `hash_head`.
@@ -64,6 +69,8 @@ class CIRH(PooledMethod):
         reconstruction: float = 10.0,
         affinity: float = 1.0,
         beta: float = 0.01,
+        affinity_by: Literal["position", "rows"] = "position",
+        neighbors_in: Literal["batch", "all"] = "batch",
         graph_width: int = 512,
         graph_lr: float = 1e-3,
         hidden: int = 4096,
@@ -72,6 +79,7 @@ class CIRH(PooledMethod):
         super().__init__(width, k_bits, hidden=hidden, dropout=dropout)
         self.shares, self.dropped, self.beta = (image_share, first_order), dropped, beta
         self.reconstruction, self.affinity, self.graph_lr = reconstruction, affinity, graph_lr
+        self.affinity_by, self.neighbors_in, self.position = affinity_by, neighbors_in, 0
         self.graph = GraphNetwork((width, width), k_bits, graph_width)
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -84,13 +92,27 @@ class CIRH(PooledMethod):
         W = drop_smallest(W, round(self.dropped * len(W)))
         sharp = 2 * torch.sigmoid(W) - 1 + torch.eye(len(W), device=W.device)
         self.S = first_order * W + (1 - first_order) * (sharp + sharp.T) / 2
-        self.mixed = mixed_with_neighbors(training.image, self.S), mixed_with_neighbors(training.text, self.S)
+        self.features = training.image, training.text
+        if self.neighbors_in == "all":
+            self.features = mixed_with_neighbors(training.image, self.S), mixed_with_neighbors(training.text, self.S)
+
+    def on_epoch(self, epoch: int, epochs: int, bank: Codes) -> None:
+        self.position = 0
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         S = self.S[rows][:, rows].to(outputs["image"])
-        mixed = [features[rows].to(S) for features in self.mixed]
+        mixed = [features[rows].to(S) for features in self.features]
+        if self.neighbors_in == "batch":
+            mixed = [mixed_with_neighbors(features, S) for features in mixed]
         found = self.graph(*mixed, S)
-        return self.graph_terms(found, mixed, S) | self.hash_terms(outputs, sign(found.joint.detach()), S)
+        kept = self._next_affinity(len(rows)).to(S) if self.affinity_by == "position" else S
+        return self.graph_terms(found, mixed, S) | self.hash_terms(outputs, sign(found.joint.detach()), kept)
+
+    def _next_affinity(self, count: int) -> Tensor:
+        """The affinity of the training rows at the batch's position in the epoch, (b, b)."""
+        rows = torch.arange(self.position, self.position + count, device=self.S.device) % len(self.S)
+        self.position += count
+        return self.S[rows][:, rows]
 
     def graph_terms(self, codes: GraphCodes, features: list[Tensor], S: Tensor) -> dict[str, Tensor]:
         """The graph network's objective, for a batch's mixed features (b, d) and affinity (b, b)."""
@@ -116,8 +138,9 @@ class CIRH(PooledMethod):
 
 def mixed_with_neighbors(features: Tensor, S: Tensor) -> Tensor:
     """Each row's features mixed with those of its second and third nearest in S (n, n): (n, d)."""
-    nearest = S.topk(4, dim=1).indices
-    return total(share * features[nearest[:, place]] for place, share in _MIX.items())
+    last = min(max(_MIX), len(S) - 1)
+    nearest = S.topk(last + 1, dim=1).indices
+    return total(share * features[nearest[:, min(place, last)]] for place, share in _MIX.items())
 
 
 class GraphNetwork(nn.Module):

@@ -4,19 +4,21 @@ The method that its authors' collection of CLIP-based hashing (QinLab) calls DDW
 Smola and Kraehenbuehl, "Sampling Matters in Deep Embedding Learning", ICCV 2017, between and within modalities, with a
 learned boundary per label; a row's boundary is the mean of those of its labels.
 
-Departure: the triplets. The release gives its sampler the matrix of distances as if it were the codes, and a wrong
-temperature, and crashes where it finds no triplet; here the sampler is that of the paper (section 4.2), on unit codes:
+Defect: the release gives its sampler the matrix of distances as if it were the codes, and draws one similar and one
+dissimilar row per anchor (`sampler="released"`). `sampler="paper"` is that of the paper (section 4.2), on unit codes:
 for each anchor and similar row, a dissimilar row is drawn with a probability inverse to the density of its distance.
+Departure: where there is no triplet, the release crashes, and the loss is 0 here.
 """
 
 from math import inf
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from math_hash.methods.layers import epoch_generator
-from math_hash.methods.method import Codes, ParameterGroup, PooledMethod, code_pairs
+from math_hash.methods.method import Codes, PooledMethod, code_pairs
 from math_hash.methods.objectives import distances, shared_label, total
 
 _CUTOFF, _FARTHEST = 0.5, 1.4  # distances below the first count as it; beyond the second nothing is drawn
@@ -31,6 +33,7 @@ class DDWSH(PooledMethod):
         num_labels: c.
         margin: of both sides of the boundary.
         boundary: its initial value, a distance of unit codes.
+        sampler: of the triplets.
         hidden, dropout: of the heads, as in `hash_head`.
     """
 
@@ -42,16 +45,14 @@ class DDWSH(PooledMethod):
         *,
         margin: float = 0.2,
         boundary: float = 1.2,
+        sampler: Literal["released", "paper"] = "released",
         hidden: int = 0,
         dropout: float = 0.2,
     ):
         super().__init__(width, k_bits, hidden=hidden, dropout=dropout)
-        self.margin = margin
+        self.margin, self.sampler = margin, sampler
         self.boundaries = nn.Parameter(torch.full((num_labels,), float(boundary)))
         self.generator = epoch_generator(0)
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        return [{"params": [self.boundaries], "weight_decay": 0.0}]
 
     def on_epoch(self, epoch: int, epochs: int, bank: Codes) -> None:
         self.generator = epoch_generator(epoch)
@@ -74,17 +75,30 @@ class DDWSH(PooledMethod):
             D: distances of unit codes (b, b).
             S: 0/1 (b, b).
         """
-        d = D.clamp(min=_CUTOFF)
-        # the density of distances on the unit sphere, q(d) = d^(k-2) (1 - d^2/4)^((k-3)/2), in logarithms
-        log_q = (self.k_bits - 2) * d.log() + (self.k_bits - 3) / 2 * (1 - d.square() / 4).clamp(min=1e-6).log()
-        allowed = (S == 0) & (D < _FARTHEST)
         similar = S.bool() & ~torch.eye(len(S), dtype=torch.bool, device=S.device)
-        anchors, positives = (similar & allowed.any(dim=1, keepdim=True)).nonzero(as_tuple=True)
-        if not len(anchors):
+        released = self.sampler == "released"
+        weights = distance_weights(distances(D, D), len(D)) if released else distance_weights(D, self.k_bits)
+        allowed = (S == 0) & (released | (D < _FARTHEST))
+        possible = similar & allowed.any(dim=1, keepdim=True)
+        if not possible.any():
             return torch.zeros((0, 3), dtype=torch.int64, device=D.device)
-        weights = (-log_q).masked_fill(~allowed, -inf).softmax(dim=1)[anchors].cpu()
-        negatives = torch.multinomial(weights, 1, generator=self.generator)[:, 0].to(D.device)
+        if released:
+            anchors = possible.any(dim=1).nonzero()[:, 0]
+            positives = self._draw(similar[anchors].float())
+        else:
+            anchors, positives = possible.nonzero(as_tuple=True)
+        negatives = self._draw(weights.masked_fill(~allowed, -inf).softmax(dim=1)[anchors])
         return torch.stack([anchors, positives, negatives], dim=1)
+
+    def _draw(self, weights: Tensor) -> Tensor:
+        """One column per row, by these weights (t, b): int64 (t,)."""
+        return torch.multinomial(weights.cpu(), 1, generator=self.generator)[:, 0].to(weights.device)
+
+
+def distance_weights(D: Tensor, dimension: int) -> Tensor:
+    """log 1/q of distances (b, b) on the unit sphere: q(d) = d^(n-2) (1 - d^2/4)^((n-3)/2), n being the dimension."""
+    d = D.clamp(min=_CUTOFF)
+    return (2 - dimension) * d.log() - (dimension - 3) / 2 * (1 - d.square() / 4).clamp(min=1e-8).log()
 
 
 def margin_loss(D: Tensor, boundary: Tensor, triplets: Tensor, margin: float) -> Tensor:

@@ -1,13 +1,14 @@
 """DHaPH: deep hierarchy-aware proxy hashing with self-paced learning.
 
 As its authors released it (QinLab-WFU/DHaPH). A contrast of similar and dissimilar rows, whose weights grow from easy
-to hard in the first third of training; and a hierarchy in the Poincare ball: proxies are the ancestors, without labels,
-of the codes' images there.
+to hard in the first third of training; and a hierarchy in the Poincare ball: proxies are the ancestors of the codes'
+images there.
 
 Fact about the release, and the default here: codes are detached before the hyperbolic part, so that it never trains the
 hash functions (`detach=False` lets it).
-Our choices, not in the released numbers: triplets are drawn as in Kim et al., "HIER", CVPR 2023: for each point with
-mutual nearest neighbors, pairs of one of them and one row that is not.
+Triplets are drawn as in the release, after Kim et al., "HIER", CVPR 2023: for each point with several mutual nearest
+neighbors, one of them and one row that is not (which may be the point itself); rows that share a label are nearer than
+all others.
 """
 
 import torch
@@ -48,7 +49,7 @@ class DHaPH(PooledMethod):
         hierarchy: float = 1.0,
         margin: float = 0.1,
         proxies: int = 500,
-        neighbors: int = 20,
+        neighbors: int = 15,
         triplets: int = 50,
         ancestor_temperature: float = 0.1,
         curvature: float = 0.1,
@@ -62,7 +63,7 @@ class DHaPH(PooledMethod):
         self.temperature, self.hierarchy, self.margin, self.detach = temperature, hierarchy, margin, detach
         self.neighbors, self.per_point, self.proxy_lr = neighbors, triplets, proxy_lr
         self.ancestor_temperature, self.curvature, self.longest = ancestor_temperature, curvature, longest
-        self.proxies = nn.Parameter(torch.randn(proxies, k_bits) / 1000)
+        self.proxies = nn.Parameter(0.9 * longest * torch.randn(proxies, k_bits) / k_bits**0.5)
         self.projection = nn.Linear(k_bits, k_bits)
         self.hardness, self.generator = 1.0, epoch_generator(0)
 
@@ -83,8 +84,8 @@ class DHaPH(PooledMethod):
         for name, h in outputs.items():
             vectors = self.projection(F.layer_norm(h.detach() if self.detach else h, h.shape[-1:]))
             points = to_ball(vectors, self.curvature, self.longest)
-            terms[f"{name} hierarchy"] = self._hierarchy(points, proxies)
-            terms[f"{name} hierarchy proxies"] = self._hierarchy(proxies, proxies)
+            terms[f"{name} hierarchy"] = self._hierarchy(points, proxies, S)
+            terms[f"{name} hierarchy proxies"] = self._hierarchy(proxies, proxies, torch.zeros(()))
         return terms
 
     def _contrast(self, cosines: Tensor, S: Tensor) -> Tensor:
@@ -94,8 +95,9 @@ class DHaPH(PooledMethod):
         P, N = (weighted * S).sum(dim=1), (weighted * (1 - S)).sum(dim=1)
         return -torch.log(P / (P + N)).mean()
 
-    def _hierarchy(self, points: Tensor, proxies: Tensor) -> Tensor:
-        triplets = self.draw_triplets(ball_distances(points, points, self.curvature).detach())
+    def _hierarchy(self, points: Tensor, proxies: Tensor, S: Tensor) -> Tensor:
+        nearness = torch.exp(-ball_distances(points, points, self.curvature)) + S.to(points)
+        triplets = self.draw_triplets(nearness.detach())
         if not len(triplets):
             return 0 * points.sum()
         noise = self.gumbel(len(triplets)).to(points), self.gumbel(len(triplets)).to(points)
@@ -107,19 +109,18 @@ class DHaPH(PooledMethod):
         uniform = torch.rand((count, len(self.proxies)), generator=self.generator)
         return -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
 
-    def draw_triplets(self, distance: Tensor) -> Tensor:
-        """Points with a mutual nearest neighbor, one of these, and another point, int64 (t, 3), from (n, n)."""
-        n = len(distance)
-        nearest = distance.cpu().topk(min(self.neighbors, n), dim=1, largest=False).indices
+    def draw_triplets(self, nearness: Tensor) -> Tensor:
+        """Points with several mutual nearest neighbors, one of these, and another row: int64 (t, 3), from (n, n)."""
+        n = len(nearness)
+        nearest = nearness.cpu().topk(min(self.neighbors, n), dim=1).indices
         listed = torch.zeros(n, n, dtype=torch.bool).scatter_(1, nearest, True)
         mutual = listed & listed.T & ~torch.eye(n, dtype=torch.bool)
-        others = ~mutual & ~torch.eye(n, dtype=torch.bool)
-        anchors = (mutual.any(dim=1) & others.any(dim=1)).nonzero()[:, 0]
+        anchors = (mutual.sum(dim=1) > 1).nonzero()[:, 0]
         if not len(anchors):
             return anchors.new_zeros((0, 3))
         drawn = [
             torch.multinomial(chosen[anchors].float(), self.per_point, replacement=True, generator=self.generator)
-            for chosen in (mutual, others)
+            for chosen in (mutual, ~mutual)
         ]
         first = anchors[:, None].expand(-1, self.per_point)
-        return torch.stack([first, *drawn], dim=2).flatten(0, 1).to(distance.device)
+        return torch.stack([first, *drawn], dim=2).flatten(0, 1).to(nearness.device)

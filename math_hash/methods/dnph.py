@@ -7,7 +7,7 @@ distances with a margin; a linear layer per modality classifies; and codes are m
 
 Defects of the release, which are the defaults here: the classification's target is a row's first label only
 (`classify="first"`; "all" takes a binary cross-entropy over all labels), and the proxies' optimizer is never stepped
-(`train_proxies=False`). Not in the released numbers, so our reading: the classifier's input is the pooled vector.
+(`train_proxies=False`).
 """
 
 from typing import Literal, NamedTuple

@@ -5,8 +5,9 @@ codes: attention pools its tokens e times, and each pooled vector is added to th
 similarity of two instances is the largest inner product of their codes. Triplets of these similarities, the distance of
 the two modalities' distributions, and the diversity of an instance's residuals are trained.
 
-Defect of the release, and the default here: the last two are sums where means were meant (`reduce="sum"`). Our choice:
-the one code that is searched is the mean of an instance's e codes.
+Defect of the release, and the default here: the last two are sums where means were meant (`reduce="sum"`). Our choices:
+the one code that is searched is the mean of an instance's e codes, where the release takes the nearest pair of e^2; and
+padding and end markers are not pooled, where the release pools all tokens.
 """
 
 from typing import Literal, NamedTuple

@@ -6,7 +6,8 @@ rotated unit codes should be decided: s (1 - s) is small, s being the sigmoid of
 Householder reflections.
 
 Defect of that release: the rotation is in no optimizer and starts at the identity, so it does nothing
-(`train_rotation=False`). The method's own repository has tau = psi = 0.3, and a triplet loss whose code is missing.
+(`train_rotation=False`). The method's own repository trains it, has tau = psi = 0.3 and an Adam of the proxies at 1e-5
+(`proxy_lr`; in the collection they learn with the heads), and a triplet loss whose code is missing.
 """
 
 import torch
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from math_hash.methods.method import Codes, ParameterGroup, PooledMethod
 from math_hash.methods.objectives import cosine
+
+_ROTATION_LR = 1e-5  # of BertAdam, as CLIP's in the method's own repository
 
 
 class DScPH(PooledMethod):
@@ -27,8 +30,8 @@ class DScPH(PooledMethod):
         tau: cosine to the proxy of an absent label above which it counts.
         psi: subtracted from such a cosine.
         steepness: how much more pairs weigh that are far off.
-        proxy_lr: learning rate of the proxies' Adam.
-        train_rotation: whether the rotation learns.
+        proxy_lr: learning rate of an Adam of the proxies; None: they learn with the heads.
+        train_rotation: whether the rotation learns, at the rate of the authors' CLIP.
         hidden, dropout: of the heads, as in `hash_head`.
     """
 
@@ -41,18 +44,23 @@ class DScPH(PooledMethod):
         tau: float = 0.9,
         psi: float = 0.7,
         steepness: float = 1.3,
-        proxy_lr: float = 1e-5,
+        proxy_lr: float | None = None,
         train_rotation: bool = False,
         hidden: int = 0,
         dropout: float = 0.2,
     ):
         super().__init__(width, k_bits, hidden=hidden, dropout=dropout)
         self.tau, self.psi, self.steepness, self.proxy_lr = tau, psi, steepness, proxy_lr
-        self.proxies = nn.Parameter(nn.init.kaiming_normal_(torch.empty(num_labels, k_bits), mode="fan_out"))
+        self.proxies = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_labels, k_bits)))
         self.rotation = nn.Parameter(torch.eye(k_bits), requires_grad=train_rotation)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return [{"params": [self.proxies], "optimizer": torch.optim.Adam, "lr": self.proxy_lr}]
+        groups: list[ParameterGroup] = []
+        if self.proxy_lr is not None:
+            groups.append({"params": [self.proxies], "optimizer": torch.optim.Adam, "lr": self.proxy_lr})
+        if self.rotation.requires_grad:
+            groups.append({"params": [self.rotation], "lr": _ROTATION_LR})
+        return groups
 
     def loss_terms(self, outputs: Codes, bank: Codes, bank_labels: Tensor, rows: Tensor) -> dict[str, Tensor]:
         labels = bank_labels[rows].float()

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import shared, tiny_clip
+from conftest import tiny_clip
 from encoders.plain_text_tower import plain_text_tower
 from models.released_weights import BITS, WIDTH, released_state
 from PIL import Image
+from released.fixtures import FOLDER
 
 import math_hash
 from math_hash.models import released
@@ -82,9 +83,10 @@ def test_they_open_with_their_codes(method, clip, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is absent")
 @pytest.mark.parametrize("method", ["MITH", "DCHMT", "DSPH"])
 def test_checkpoints_of_the_released_names_and_shapes_open(method, monkeypatch, tmp_path):
-    shapes = json.loads((shared("released-objectives") / f"{method}.checkpoint.json").read_text())
+    shapes = json.loads((FOLDER / f"{method}.checkpoint.json").read_text())
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}
     monkeypatch.setattr(released, "read_state_dict", lambda path: state)
     model = released.read_released(tmp_path / "model.pth")

@@ -41,7 +41,10 @@ def batch_only(case, method, outputs=None, rename=None):
     return terms, (rename or swapped)(terms)
 
 
-def write(method, outputs, bank, case):
-    """Write the banks as the loop does."""
+def write(method, outputs, bank, rows, after):
+    """Write the banks as the loop does, and compare them with those of the release, `after`: bank -> (n, k)."""
     for name, codes in method.bank_codes(outputs).items():
-        bank[name][case.rows] = codes.detach()
+        bank[name][rows] = codes.detach()
+    assert set(after) == set(method.bank_codes(outputs))
+    for name, expected in after.items():
+        assert torch.allclose(bank[name], expected, atol=1e-6), name

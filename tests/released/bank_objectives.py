@@ -1,7 +1,5 @@
 """Objectives on code banks, on the inputs of a released case: a function per method, as `adapters` describes."""
 
-from types import SimpleNamespace
-
 import torch
 
 from math_hash.methods import METHODS
@@ -27,12 +25,13 @@ def mith(case: Case):
         )
         for name, m in (("image", "img"), ("text", "txt"))
     }
-    bank = {
-        f"{name}{ours}": x[f"{m}_buffer_{theirs}"].clone()
+    released = {
+        f"{name}{ours}": f"{m}_buffer_{theirs}"
         for name, m in (("image", "img"), ("text", "txt"))
         for ours, theirs in (("", "cls"), (" tokens", "tokens"))
     }
-    write(method, outputs, bank, case)
+    bank = {ours: x[theirs].clone() for ours, theirs in released.items()}
+    write(method, outputs, bank, case.rows, {ours: case.after[theirs] for ours, theirs in released.items()})
     terms = method.loss_terms(outputs, bank, x["train_labels"], case.rows)
     return terms, {
         "intra": ["tokens_intra_likelihood"], "inter": ["cls_inter_likelihood"], "quan": ["quantization"],
@@ -50,7 +49,7 @@ def math(case: Case):
     sides = {"image": "img", "text": "txt", "label": "lab"}
     outputs = {name: Stream(x[f"res_{m}_cls"], x[f"{m}_cls_hash"], x[f"{m}_tokens_hash"]) for name, m in sides.items()}
     bank = {name: x[f"{m}_buffer_cls"].clone() for name, m in sides.items()}
-    write(method, outputs, bank, case)
+    write(method, outputs, bank, case.rows, {name: case.after[f"{m}_buffer_cls"] for name, m in sides.items()})
     terms = method.loss_terms(outputs, bank, x["train_labels"], case.rows)
     return terms, {
         "intra": ["intra_likelihood"], "inter": ["inter_likelihood"], "MSE": ["MSE"], "quan": ["quantization"],
@@ -58,10 +57,10 @@ def math(case: Case):
     }  # fmt: skip
 
 
-def one_turn(case: Case, turn: str, method, bank, rename):
+def one_turn(case: Case, turn: str, method, bank, rename, own_bank="own_bank"):
     """A turn of one stream whose input is named codes."""
     outputs = {turn: case.x["codes"]}
-    write(method, outputs, bank, case)
+    write(method, outputs, bank, case.rows, {turn: case.after[own_bank]})
     terms = method.loss_terms(outputs, bank, case.x["train_labels"], case.rows)
     return terms, {f"{turn} {ours}": theirs for ours, theirs in rename.items() if f"{turn} {ours}" in terms}
 
@@ -108,7 +107,8 @@ def mesdch(case: Case, turn: str):
     )
     bank = {name: x[f"{name}_bank"].clone() for name in method.streams if f"{name}_bank" in x} | {"binary": x["B"]}
     names = {name: [f"{turn}_{name}"] for name in method.streams}
-    return one_turn(case, turn, method, bank, names | {"own": [f"{turn}_{turn}"], "quan": ["quantization"]})
+    names |= {"own": [f"{turn}_{turn}"], "quan": ["quantization"]}
+    return one_turn(case, turn, method, bank, names, f"{turn}_bank")
 
 
 def scahn(case: Case, name: str):
@@ -121,7 +121,7 @@ def scahn(case: Case, name: str):
     outputs = {turn: ScahnOutputs(*(torch.cat(parts) for parts in zip(*batches, strict=True)))}
     rows = torch.cat([x["rows1"], x["rows2"]]).long()
     bank = two_banks(case, turn)
-    write(method, outputs, bank, SimpleNamespace(rows=rows))
+    write(method, outputs, bank, rows, {turn: case.after["own_bank"]})
     terms = method.loss_terms(outputs, bank, x["train_labels"], rows)
     names = {"inter": ["inter"], "intra": ["intra"], "halves": ["intra_pair"], "quan": ["quantization"]}
     return terms, {f"{turn} {ours}": theirs for ours, theirs in names.items()}
@@ -145,13 +145,17 @@ def cmcl(case: Case):
         )
         for name, m in (("image", "img"), ("text", "txt"))
     }  # fmt: skip
-    bank = {f"binary{suffix}": x[f"B_{bits}"].clone() for suffix, bits in suffixes.items()} | {
-        f"{name}{suffix}": x[f"{m}_bank_{bits}"].clone()
+    released = {
+        f"{name}{suffix}": f"{m}_bank_{bits}"
         for name, m in (("image", "img"), ("text", "txt"))
         for suffix, bits in suffixes.items()
     }
-    write(method, outputs, bank, case)
+    binary = {f"binary{suffix}": f"B_{bits}" for suffix, bits in suffixes.items()}
+    bank = {ours: x[theirs].clone() for ours, theirs in (released | binary).items()}
+    write(method, outputs, bank, case.rows, {ours: case.after[theirs] for ours, theirs in released.items()})
     terms = method.loss_terms(outputs, bank, x["train_labels"], case.rows)
+    method.on_epoch(2, 2, bank)
+    assert all((bank[ours] == case.after[theirs]).all() for ours, theirs in binary.items())
     names = {"contrast": ["Global_infoNCE"], "concepts": ["Local_infoNCE"]}
     for suffix, bits in suffixes.items():
         names[f"intra{suffix}"] = [f"cls_intra_{letter}_-{bits}-bits" for letter in "it"]

@@ -1,5 +1,6 @@
 """Objectives on batches, on the inputs of a released case: a function per method, as `adapters` describes."""
 
+import pytest
 import torch
 
 from math_hash.methods import METHODS, TrainingSet
@@ -113,6 +114,11 @@ def twdh(case: Case):
         decided = (x["labels"] @ x[f"{kind}_centers"] != 0).repeat_interleave(2, dim=1)
         assert (target(x["labels"], x[f"{kind}_centers"]) == x[f"{kind}_targets"])[decided].all()
     terms, _ = batch_only(case, method, outputs)
+    unweighted = method._terms("short", {name: x[f"{name}_short"] for name in BOTH}, x["short_targets"], (1.0, 1.0))
+    for name in BOTH:  # which weigh 0 in one case
+        assert float(unweighted[f"{name} short"]) == pytest.approx(case.term[f"short_{name}"], rel=5e-5)
+        quantization = case.term[f"short_quantization_{name}"]
+        assert float(unweighted[f"{name} short quan"]) == pytest.approx(quantization, rel=5e-5)
     names = {}
     for name in BOTH:
         for kind in ("long", "short"):
@@ -212,7 +218,7 @@ def dhaph(case: Case):
     order = [f"{kind}{name}" for name in BOTH for kind in ("", "proxies_")]
     triplets = iter([case.extra[f"{name}_triplets"].long() for name in order])
     gumbel = iter([case.extra[f"{name}_gumbel_{kind}"] for name in order for kind in ("pair", "triple")])
-    method.draw_triplets, method.gumbel = lambda distance: next(triplets), lambda count: next(gumbel)
+    method.draw_triplets, method.gumbel = lambda nearness: next(triplets), lambda count: next(gumbel)
     terms, _ = batch_only(case, method)
     names = {f"{name} contrast": [f"contrast_{name}"] for name in (*BOTH, "cross")}
     for name in BOTH:
@@ -230,12 +236,12 @@ def cirh(case: Case, name: str):
     n = len(x["image_features"])
     method = METHODS["CIRH"](
         WIDTH, x["H"].shape[1], image_share=o["a1"], first_order=o["a2"], dropped=o["K"] / n,
-        reconstruction=o["lambda1"], affinity=o["lambda2"],
+        reconstruction=o["lambda1"], affinity=o["lambda2"], neighbors_in="all",
     )  # fmt: skip
     method.prepare(TrainingSet(x["image_features"], x["text_features"], torch.zeros(n, 1)))
     assert torch.allclose(method.S, case.extra["S"], atol=1e-6)
     mixed = [case.extra[f"{name}_mixed"] for name in BOTH]
-    for ours, theirs in zip(method.mixed, mixed, strict=True):
+    for ours, theirs in zip(method.features, mixed, strict=True):
         assert torch.allclose(ours[case.rows], theirs, atol=1e-5)
     codes = GraphCodes(x["HI"], x["HT"], x["H"], x["image_decoded"], x["text_decoded"])
     terms = method.graph_terms(codes, mixed, method.S[case.rows][:, case.rows])

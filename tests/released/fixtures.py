@@ -1,16 +1,16 @@
 """What the released code of the methods computed: inputs, options, terms, weights and gradients of small cases."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from conftest import SHARED
 from torch import Tensor
 
-ROOT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("MATH_HASH_RELEASED_OBJECTIVES") or ROOT.parent / "shared/data/released-objectives")
+FOLDER = Path(os.environ.get("MATH_HASH_RELEASED_OBJECTIVES") or SHARED / "released-objectives")
 WIDTH = 64
 
 
@@ -26,7 +26,6 @@ class Case:
     extra: dict[str, Tensor]
     after: dict[str, Tensor]
     total: float
-    checked: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> Tensor:
