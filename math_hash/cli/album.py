@@ -140,6 +140,8 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
         raise InputError(f"--bits {flags.bits}: expected {_FEWEST_BITS} to {_MOST_BITS}")
     photos = Path(os.path.abspath(flags.photos))
     files, _ = list_pictures(photos, folder)
+    if not files:
+        raise InputError(f"{photos}: holds no pictures; expected one at least, better a hundred")
     files, _ = with_sums(photos, files[:: -(-len(files) // _FITTED_TO) or 1], {})
     encoder = _encoder(flags)
     transform = encoder.image_transform
@@ -154,6 +156,7 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
 
 def _encoder(flags: argparse.Namespace) -> "Encoder":
     from math_hash.encoders import open_encoder
+    from math_hash.encoders.weights import OPENAI_CLIP
 
     resolution = flags.resolution or 224
     clip_path = flags.clip_path or DEFAULT_CLIP_PATH
@@ -167,9 +170,7 @@ def _encoder(flags: argparse.Namespace) -> "Encoder":
     except InputError as error:
         if flags.encoder:
             raise
-        raise InputError(
-            f"{error}; or put OpenAI's ViT-B-32.pt at {clip_path} (cache/README.md has the address)"
-        ) from error
+        raise InputError(f"{error}; or put {OPENAI_CLIP} at {clip_path}") from error
 
 
 def _open_page(address: str, port: int, stop: threading.Event) -> None:
