@@ -14,8 +14,8 @@ from math_hash.cli.sync import add_album_flags, album_folder, described, open_al
 from math_hash.config import DEFAULT_CLIP_PATH
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder
-from math_hash.retrieval.album import CONFIG, OWN_MODEL, AlbumConfig, read_pictures
-from math_hash.retrieval.album_files import list_pictures, with_sums
+from math_hash.retrieval.album import OWN_MODEL, AlbumConfig, read_pictures
+from math_hash.retrieval.album_files import CONFIG, list_pictures, with_sums
 
 if TYPE_CHECKING:
     from math_hash.encoders import Encoder
@@ -112,7 +112,9 @@ def _begin(folder: Path, flags: argparse.Namespace) -> None:
     present = [path.name for path in folder.iterdir()] if folder.exists() else []
     if not all(name == OWN_MODEL or name.startswith(".") for name in present):  # these a killed process may have left
         raise InputError(f"{folder}: is there already and is no album; name another folder")
-    choices = _choices(flags)
+    choices, photos = _choices(flags), Path(os.path.abspath(flags.photos))
+    if not list_pictures(photos, folder)[0]:
+        raise InputError(f"{photos}: holds no pictures; expected one at least, better a hundred")
     if flags.model is None:
         fitted = _fitted(folder, flags)
         with atomic_folder(folder / OWN_MODEL) as building:
@@ -125,8 +127,7 @@ def _begin(folder: Path, flags: argparse.Namespace) -> None:
             raise InputError(f"--model {flags.model}: is whole; leave out {', '.join(sorted(needless))}")
         model = load_model(flags.model)
     name = choices.get("model", OWN_MODEL)
-    photos = os.path.relpath(os.path.abspath(flags.photos), folder)
-    AlbumConfig(photos, name, model.fingerprint, model.k_bits, choices).write(folder)
+    AlbumConfig(os.path.relpath(photos, folder), name, model.fingerprint, model.k_bits, choices).write(folder)
 
 
 def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
@@ -140,8 +141,6 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
         raise InputError(f"--bits {flags.bits}: expected {_FEWEST_BITS} to {_MOST_BITS}")
     photos = Path(os.path.abspath(flags.photos))
     files, _ = list_pictures(photos, folder)
-    if not files:
-        raise InputError(f"{photos}: holds no pictures; expected one at least, better a hundred")
     files, _ = with_sums(photos, files[:: -(-len(files) // _FITTED_TO) or 1], {})
     encoder = _encoder(flags)
     transform = encoder.image_transform

@@ -138,5 +138,7 @@ def test_a_folder_without_pictures_is_said_before_weights_are_looked_for(tmp_pat
     (tmp_path / "photos/notes.txt").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("open_clip.create_model", None)
-    assert command("album", "photos") == 2
-    assert "photos: holds no pictures" in capsys.readouterr().err
+    for model in ([], ["--model", "RUN"]):
+        assert command("album", "photos", *model) == 2
+        assert "photos: holds no pictures" in capsys.readouterr().err
+        assert not Path("photos.album").exists()
