@@ -1,6 +1,8 @@
 """Every option of every command has an effect, or is refused: an option without one does not exist."""
 
 import argparse
+import re
+import shlex
 import shutil
 import sys
 from dataclasses import fields
@@ -212,6 +214,14 @@ def test_every_option_of_the_configuration_is_read(read_of_config, command):
     elsewhere = {"train": {"preset", "cache_dir"}, "evaluate": {"encoder_weights"}, "leak-check": {"encoder_weights"}}
     elsewhere |= {"benchmark": {"preset", "cache_dir"}, "compare": {"preset"}}
     assert shown - read_of_config[command] == elsewhere.get(command, set())
+
+
+@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2].replace("_", "-") for module in cli._COMMANDS])
+def test_help_of_every_command_shows_an_example_that_it_takes(command):
+    examples = re.findall(rf"^  math-hash {command}(?![\w-])(.*)", parser_of(command).description, re.MULTILINE)
+    assert examples
+    for line in examples:
+        parser_of(command).parse_args(shlex.split(line.replace("[--bits 8]", "").replace("[MORE.mat ...]", ""), True))
 
 
 def test_help_names_all_methods():
