@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from math_hash.retrieval.encode import encode_collection
     from math_hash.retrieval.opening import open_index
     from math_hash.training.api import evaluate, train
+    from math_hash.training.compare import compare
     from math_hash.training.run_folder import Run
 
 try:
@@ -29,14 +30,15 @@ except PackageNotFoundError:  # run from a source tree that was not installed
     __version__ = "0+source"
 
 __all__ = [
-    "InputError", "Run", "encode_collection", "evaluate", "evaluation", "load_model", "open_index", "retrieval",
-    "train",
+    "InputError", "Run", "compare", "encode_collection", "evaluate", "evaluation", "load_model", "open_index",
+    "retrieval", "train",
 ]  # fmt: skip
 
 # Public name -> the module that defines it. PyTorch and open_clip take seconds to import; whoever wants the metrics
 # alone does not wait for them.
 _DEFINED_IN = {
     "Run": "math_hash.training.run_folder",
+    "compare": "math_hash.training.compare",
     "encode_collection": "math_hash.retrieval.encode",
     "evaluate": "math_hash.training.api",
     "load_model": "math_hash.models.load",

@@ -40,6 +40,14 @@ _COMMANDS = (
     search, duplicates, serve, export,
 )  # fmt: skip
 
+_HELP = """\
+Deep cross-modal hashing on CLIP.
+
+  math-hash album photos/      # search your photographs, without training
+  math-hash demo               # train a small model, and search with it
+  math-hash COMMAND --help     # what a command does, with examples
+"""
+
 
 def main_py(arguments: Sequence[str] | None = None) -> int:
     """`python main.py`: train with --is-train, else evaluate. Returns the exit code."""
@@ -77,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("math-hash", description="Deep cross-modal hashing on CLIP.")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("math-hash", description=_HELP, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"math_hash {sys.modules['math_hash'].__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:

@@ -14,8 +14,8 @@ from math_hash.cli.sync import add_album_flags, album_folder, described, open_al
 from math_hash.config import DEFAULT_CLIP_PATH
 from math_hash.errors import InputError
 from math_hash.files import atomic_folder
-from math_hash.retrieval.album import CONFIG, OWN_MODEL, AlbumConfig, read_pictures
-from math_hash.retrieval.album_files import list_pictures, with_sums
+from math_hash.retrieval.album import OWN_MODEL, AlbumConfig, read_pictures
+from math_hash.retrieval.album_files import CONFIG, list_pictures, with_sums
 
 if TYPE_CHECKING:
     from math_hash.encoders import Encoder
@@ -112,7 +112,9 @@ def _begin(folder: Path, flags: argparse.Namespace) -> None:
     present = [path.name for path in folder.iterdir()] if folder.exists() else []
     if not all(name == OWN_MODEL or name.startswith(".") for name in present):  # these a killed process may have left
         raise InputError(f"{folder}: is there already and is no album; name another folder")
-    choices = _choices(flags)
+    choices, photos = _choices(flags), Path(os.path.abspath(flags.photos))
+    if not list_pictures(photos, folder)[0]:
+        raise InputError(f"{photos}: holds no pictures; expected one at least, better a hundred")
     if flags.model is None:
         fitted = _fitted(folder, flags)
         with atomic_folder(folder / OWN_MODEL) as building:
@@ -125,8 +127,7 @@ def _begin(folder: Path, flags: argparse.Namespace) -> None:
             raise InputError(f"--model {flags.model}: is whole; leave out {', '.join(sorted(needless))}")
         model = load_model(flags.model)
     name = choices.get("model", OWN_MODEL)
-    photos = os.path.relpath(os.path.abspath(flags.photos), folder)
-    AlbumConfig(photos, name, model.fingerprint, model.k_bits, choices).write(folder)
+    AlbumConfig(os.path.relpath(photos, folder), name, model.fingerprint, model.k_bits, choices).write(folder)
 
 
 def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
@@ -154,6 +155,7 @@ def _fitted(folder: Path, flags: argparse.Namespace) -> "HashModel":
 
 def _encoder(flags: argparse.Namespace) -> "Encoder":
     from math_hash.encoders import open_encoder
+    from math_hash.encoders.weights import OPENAI_CLIP
 
     resolution = flags.resolution or 224
     clip_path = flags.clip_path or DEFAULT_CLIP_PATH
@@ -167,9 +169,7 @@ def _encoder(flags: argparse.Namespace) -> "Encoder":
     except InputError as error:
         if flags.encoder:
             raise
-        raise InputError(
-            f"{error}; or put OpenAI's ViT-B-32.pt at {clip_path} (cache/README.md has the address)"
-        ) from error
+        raise InputError(f"{error}; or put {OPENAI_CLIP} at {clip_path}") from error
 
 
 def _open_page(address: str, port: int, stop: threading.Event) -> None:

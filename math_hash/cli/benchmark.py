@@ -22,7 +22,11 @@ its runs in the table have the rate with the best validation score.
 All other options are those of training and apply to every run; options of a method apply to the methods that have
 them.
 """
-CELL_OPTIONS = ("method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained")
+# each run's own, and those of --batch-size auto
+CELL_OPTIONS = (
+    "method", "k_bits", "seed", "bits", "save_dir", "is_train", "resume", "pretrained", "memory_share",
+    "memory_overhead",
+)  # fmt: skip
 CHOSEN = ("command", "methods", "lengths", "seeds", "learning_rates", "output")
 
 
@@ -53,6 +57,8 @@ def run(flags: dict[str, Any]) -> None:
     base = make_config({**given, "is_train": True})
     if not base.batch_size:
         raise InputError("--batch-size auto: methods must be compared at the same batch size; give a number")
+    if chosen["learning_rates"] and "lr" in given:
+        raise InputError("--lr excludes --learning-rates, of which each method's rate is chosen; give one of them")
     seeds = chosen["seeds"] * len(chosen["lengths"]) if len(chosen["seeds"]) == 1 else chosen["seeds"]
     if len(seeds) != len(chosen["lengths"]):
         raise InputError(

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from math_hash.cli.flags import add_flags, given_options, new_parser
-from math_hash.errors import InputError
 
 _HELP = """\
 Are learned codes better than quantizing the encoder's vectors? One table and one figure of quality against bytes per
@@ -22,7 +21,12 @@ RaBitQ, PQ and OPQ need `pip install 'math_hash[search]'`, and are left out with
 
 The other options are those of training, with their defaults there.
 """
-_WITHOUT = ("k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels", "result_name")
+# those of the comparison itself, and those that change nothing in it: its measures break ties in one way, and a batch
+# size has to be given; a pretrained model may have been trained on the unseen labels
+_WITHOUT = (
+    "k_bits", "bits", "save_dir", "is_train", "resume", "unseen_labels", "result_name", "pretrained", "ties",
+    "memory_share", "memory_overhead",
+)  # fmt: skip
 DEFAULT_UNSEEN = 4
 
 
@@ -51,15 +55,11 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(flags: dict[str, Any]) -> None:
     """Train what is missing, measure, and write the table and the figure."""
     del flags["command"]
-    bits, runs, aligned, output = (flags.pop(name) for name in ("lengths", "runs", "align", "output"))
-    if min(bits) < 1:
-        raise InputError(f"--k-bits {min(bits)}: is below 1")
-    given = given_options(flags)
-    from math_hash.evaluation.compare_report import sentences, write_comparison
+    bits, output = flags.pop("lengths"), flags.pop("output")
+    from math_hash.evaluation.compare_report import sentences
     from math_hash.training.compare import compare
 
-    record = compare(given, sorted(set(bits)), output / "runs", runs, aligned)
-    write_comparison(record, output)
+    record = compare(output, bits, **given_options(flags))
     print(
         "",
         *sentences(record),

@@ -1,6 +1,7 @@
 """`math-hash dataset`: make a dataset folder, check one, or draw some of its rows."""
 
 import argparse
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ _DATASETS = {
     "coco": "MS COCO",
     "iaprtc12": "IAPR TC-12",
 }
+_HELP = """\
+A dataset folder holds index.mat, caption.mat, label.mat and label_t.mat, in the MATH release's format.
+
+  math-hash dataset make custom images.csv --output dataset/mine
+  math-hash dataset check dataset/mine
+  math-hash dataset show dataset/mine
+"""
 _ACTIONS = {
     "check": "Check a dataset folder: lengths, 0/1 labels, checksums, every picture. Prints a summary and writes "
     "it into manifest.json; unusable pictures are listed in rejected.tsv.",
@@ -29,14 +37,15 @@ _MAKE_HELP += "\n\nThe arguments of one are listed by: math-hash dataset make NA
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands to those of `math-hash`."""
-    group = commands.add_parser("dataset", help="make a dataset folder, check one, or draw some of its rows")
+    group = new_parser(commands, "dataset", "make a dataset folder, check one, or draw some of its rows", _HELP)
     actions = group.add_subparsers(dest="action", required=True, metavar="ACTION")
     make = new_parser(actions, "make", "make a dataset folder", _MAKE_HELP)
     make.add_argument("name", choices=_DATASETS, metavar="NAME", help="which dataset")
     make.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
     make.set_defaults(handler=make_dataset)
     for name, text in _ACTIONS.items():
-        action = actions.add_parser(name, help=text.split(":")[0].split(",")[0].rstrip("."), description=text)
+        summary = text[0].lower() + re.split("[:,]", text[1:])[0]
+        action = actions.add_parser(name, help=summary, description=text)
         action.add_argument("folder", type=Path, help="folder with index.mat, caption.mat, label.mat and label_t.mat")
         action.add_argument("--image-root", default="", help="folder that image paths start from (default: recorded)")
         action.add_argument("--allow-unlabelled", action="store_true", help="rows may lack a label")

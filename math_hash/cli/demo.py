@@ -14,6 +14,8 @@ _HELP = """\
 Draw a small dataset, train MATH on it from scratch, evaluate it, and serve a page that searches it: no download,
 minutes on two cores. Each command that it runs is shown. Run again, it evaluates the trained model, or resumes a run
 that was interrupted. The page needs `pip install 'math_hash[serve]'`.
+
+  math-hash demo
 """
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from math_hash.cli.flags import add_flags, given_options
+from math_hash.cli.flags import add_flags, given_options, new_parser
 from math_hash.config import Config, make_config
 from math_hash.errors import InputError
 
@@ -14,15 +14,18 @@ _OPTIONS = {
     "dataset", "device", "dataset_root", "image_root", "index_file", "caption_file", "label_file", "label_t_file",
     "max_words", "resolution", "num_workers", "on_bad_image", "clip_path", "encoder", "encoder_weights",
 }  # fmt: skip
+_HELP = """\
+Compute an encoder's features of every row of a dataset, for --features (docs/features.md). Training with
+--freeze-encoder computes and caches them automatically.
+
+  math-hash encode-features --dataset flickr25k --output features
+  math-hash train --dataset flickr25k --features features
+"""
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to those of `math-hash`."""
-    text = (
-        "Compute an encoder's features of every row of a dataset, for --features (docs/features.md). "
-        "Training with --freeze-encoder computes and caches them automatically."
-    )
-    parser = commands.add_parser("encode-features", help="compute an encoder's features once", description=text)
+    parser = new_parser(commands, "encode-features", "compute an encoder's features once", _HELP)
     parser.add_argument("--output", type=Path, required=True, help="folder to write; continues an interrupted run")
     add_flags(parser, without={item.name for item in fields(Config)} - _OPTIONS)
     parser.set_defaults(handler=run)

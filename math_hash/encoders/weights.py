@@ -1,24 +1,31 @@
 """Opening encoders by name or file: the only module that knows model names, weight files and downloads."""
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import open_clip
+from huggingface_hub import constants, get_session
 from open_clip.convert import convert_state_dict
 from torch import Tensor
 
 from math_hash.encoders.architecture import check_architecture, is_clips_own
 from math_hash.encoders.clip import ClipEncoder
-from math_hash.encoders.hugging_face import fetch_text_config
+from math_hash.encoders.hugging_face import fetch_text_config, first_sentence
 from math_hash.encoders.state_dict import read_state_dict
 from math_hash.encoders.tokenizers import HuggingFaceTokenizer
 from math_hash.errors import InputError
 from math_hash.files import read_json
 
+OPENAI_CLIP = (  # ViT-B/32; the folder is the file's SHA-256 sum
+    "https://openaipublic.azureedge.net/clip/models/"
+    "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt"
+)
 _CONFIG = "open_clip_config.json"
 # entries besides the weights in OpenAI's archives, and in older files of transformers' towers
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "embeddings.position_ids")
@@ -43,8 +50,8 @@ def open_encoder(
     if encoder is None:
         if not Path(clip_path).is_file():
             raise InputError(
-                f"{clip_path}: no CLIP weights there; download OpenAI's ViT-B-32.pt to this path (cache/README.md "
-                "has the address), or name a model: `encoder` ViT-B-32-quickgelu with `encoder_weights` openai"
+                f"{clip_path}: no CLIP weights there; download {OPENAI_CLIP} to this path, or name a model: "
+                "`encoder` ViT-B-32-quickgelu with `encoder_weights` openai"
             )
         return encoder_from_openai(read_state_dict(clip_path), resolution, clip_path)
 
@@ -63,16 +70,36 @@ def open_encoder(
             f"{', '.join(tags) or 'none'}; 'none' starts from scratch"
         )
     try:
-        downloaded = open_clip.create_model(encoder, pretrained=weights, force_image_size=resolution)
+        with asking_the_hub():
+            downloaded = open_clip.create_model(encoder, pretrained=weights, force_image_size=resolution)
     except Exception as error:  # hub, network and file errors of many kinds
-        reason = str(error).split("\n")[0]
         raise InputError(
-            f"`encoder_weights` {weights}: cannot be downloaded ({reason}); get the file elsewhere and give its path"
+            f"`encoder_weights` {weights}: cannot be downloaded ({first_sentence(error)}); get the file elsewhere and "
+            "give its path"
         ) from error
     model = _new_encoder(encoder, architecture, downloaded.visual.preprocess_cfg)
     state = downloaded.state_dict()
     model.clip.load_state_dict({name: value for name, value in state.items() if not name.startswith(_DECODER)})
     return model
+
+
+@contextmanager
+def asking_the_hub() -> Iterator[None]:
+    """Inside, a hub that does not answer is asked once, not for a minute, and its libraries log nothing.
+
+    What is in the hub's cache is found all the same, and what fails is raised, for us to say in one line.
+    """
+    was_offline, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # of requests or httpx, by the hub's version
+        constants.HF_HUB_OFFLINE = True
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+        logging.disable(disabled)
 
 
 def _new_encoder(name: str, architecture: dict[str, Any], preprocessing: Mapping[str, Any]) -> ClipEncoder:

@@ -37,7 +37,7 @@ def write_comparison(record: Record, folder: Path) -> None:
     """Write compare.md, compare.csv, compare.json and compare.png.
 
     Args:
-        record: what `math_hash.training.compare.compare` returns.
+        record: what `math_hash.compare` returns.
 
     Raises:
         InputError: a file cannot be written.

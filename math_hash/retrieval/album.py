@@ -28,6 +28,8 @@ from math_hash.data.rejected import write_rejected
 from math_hash.errors import InputError
 from math_hash.files import read_json, write_text
 from math_hash.retrieval.album_files import (
+    CONFIG,
+    LOCK,
     Changes,
     PictureFile,
     Skipped,
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from math_hash.data.images import ImageTransform
     from math_hash.models.code_model import CodeModel
 
-CONFIG, OWN_MODEL = "album.json", "model"  # in the album's folder
-_INDEX, _MANIFEST, _SKIPPED, _LOCK = "index", "manifest.jsonl", "skipped.tsv", "lock.sqlite"
+OWN_MODEL = "model"  # in the album's folder
+_INDEX, _MANIFEST, _SKIPPED = "index", "manifest.jsonl", "skipped.tsv"
 _BATCH = 64  # pictures that are encoded, and added to the index, at once
 _PATIENCE = 10  # seconds to wait for another sync
 _FORMAT = 1
@@ -277,7 +279,7 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process goes on syncing it.
     """
-    with closing(sqlite3.connect(folder / _LOCK, timeout=_PATIENCE, isolation_level=None)) as lock:
+    with closing(sqlite3.connect(folder / LOCK, timeout=_PATIENCE, isolation_level=None)) as lock:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

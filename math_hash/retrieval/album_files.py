@@ -16,6 +16,7 @@ from math_hash.errors import InputError
 from math_hash.files import sha256, write_text
 from math_hash.retrieval.ids import is_text
 
+CONFIG, LOCK = "album.json", "lock.sqlite"  # in an album's folder
 Skipped = tuple[str, str]  # path below the folder, reason
 _ID_DIGITS = 32  # of the sum: 128 bits
 _SETTLED = 2_000_000_000  # nanoseconds in which a file may change without a new time, on coarse file systems
@@ -89,7 +90,7 @@ class Changes:
 
 
 def list_pictures(folder: Path, without: Path) -> tuple[list[PictureFile], list[Skipped]]:
-    """The pictures in a folder and below it, and the files that are skipped, by path; hidden ones are left out.
+    """The pictures in a folder and below it, and what is skipped, by path; hidden ones and albums are left out.
 
     Args:
         folder: an absolute path.
@@ -103,16 +104,18 @@ def list_pictures(folder: Path, without: Path) -> tuple[list[PictureFile], list[
     files: list[PictureFile] = []
     skipped: list[Skipped] = []
     for place, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".") and Path(place, name) != without]
+        below = [Path(place, name) for name in folders if not name.startswith(".")]
+        skipped.extend((_shown(path, folder), "is a symbolic link") for path in below if path.is_symlink())
+        folders[:] = [path.name for path in below if path != without and not _is_album(path)]
         for path in (Path(place, name) for name in names if not name.startswith(".")):
-            name = path.relative_to(folder).as_posix()
             if reason := _why_skipped(path):
-                skipped.append((name.encode(errors="backslashreplace").decode(), reason))
+                skipped.append((_shown(path, folder), reason))
                 continue
             try:
                 status = path.stat()
             except FileNotFoundError:  # deleted just now
                 continue
+            name = path.relative_to(folder).as_posix()
             if not stat.S_ISREG(status.st_mode):  # opening a pipe may never end
                 skipped.append((name, "is no file"))
                 continue
@@ -123,6 +126,14 @@ def list_pictures(folder: Path, without: Path) -> tuple[list[PictureFile], list[
 def _refuse(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):  # deleted just now
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); its pictures would seem deleted")
+
+
+def _is_album(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (CONFIG, LOCK))
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
 
 
 def _why_skipped(path: Path) -> str:

@@ -4,6 +4,7 @@ One frozen encoder gives everybody the same input: that of the longest run, whic
 stored features. Everything that is fitted is fitted to the run's training rows.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -13,12 +14,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from math_hash.config import Config, make_config
+from math_hash.config import Config
 from math_hash.data import POOLED
 from math_hash.errors import InputError
 from math_hash.evaluation.compare import Entry, measure
+from math_hash.evaluation.compare_report import write_comparison
 from math_hash.files import read_json
 from math_hash.methods import short_name
+from math_hash.training.api import configured
 from math_hash.training.compare_entries import (
     Source,
     finished_run,
@@ -45,16 +48,24 @@ _SAME_DATA = ("dataset", "features", "query_num", "train_num", "split_seed", "se
 
 
 def compare(
-    given: Mapping[str, Any], bits: Sequence[int], folder: Path, runs: Sequence[Path] = (), aligned: bool = False
+    output: str | os.PathLike[str] = "comparison",
+    k_bits: Sequence[int] = (16, 32, 64, 128, 256),
+    *,
+    runs: Sequence[str | os.PathLike[str]] = (),
+    align: bool = False,
+    unseen_labels: int = 4,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Train what is missing, and measure every entry; with `unseen_labels`, all is done again without their rows.
+    """Compare learned codes with quantizations of the encoder's vectors; `math-hash compare` calls this.
 
     Args:
-        given: options of training, as for `make_config`.
-        bits: lengths of the learned codes.
-        folder: for the runs that are trained; finished ones are used again.
+        output: folder for compare.md, .csv, .json and .png, and for `runs/`: what is missing is trained there, and
+            finished runs are used again.
+        k_bits: lengths of the learned codes; the longest are trained, shorter ones are their most significant bits.
         runs: finished runs of one method, instead of training one; each length comes from the shortest that has it.
-        aligned: quantize the vectors after canonical correlation analysis, for two encoders that share no space.
+        align: quantize the vectors after canonical correlation analysis, for two encoders that share no space.
+        unseen_labels: labels of which no row is trained on, measured in a second training; 0: none.
+        options: of training, as for `math_hash.train`.
 
     Returns:
         What `compare.json` holds: sizes, the encoder, chance levels, notes, and `rows`, one per entry and form.
@@ -62,7 +73,19 @@ def compare(
     Raises:
         InputError: something is wrong with the options, the data or the runs.
     """
-    unseen = given.get("unseen_labels", 0)
+    if (least := min(k_bits, default=0)) < 1:
+        raise InputError(f"`k_bits` {least}: is below 1")
+    given = {**options, "unseen_labels": unseen_labels}
+    record = _record(given, sorted(set(k_bits)), Path(output) / "runs", [Path(run) for run in runs], align)
+    write_comparison(record, Path(output))
+    return record
+
+
+def _record(
+    given: Mapping[str, Any], bits: Sequence[int], folder: Path, runs: Sequence[Path], aligned: bool
+) -> dict[str, Any]:
+    """Train what is missing, and measure every entry; with unseen labels, all is done again without their rows."""
+    unseen = given["unseen_labels"]
     if runs:
         given = _options_of(runs, given)
     elsewhere = folder / f"unseen_{unseen}"
@@ -102,7 +125,7 @@ def compare(
 
 def _open(given: Mapping[str, Any], bits: Sequence[int], folder: Path, runs: Sequence[Path]) -> Source:
     most = max(bits)
-    config = make_config({**given, "is_train": True, "k_bits": most})
+    config = configured({**given, "is_train": True, "k_bits": most})
     if not config.batch_size:
         raise InputError("`batch_size` auto: runs that are compared need one batch size; give a number")
     if not runs:

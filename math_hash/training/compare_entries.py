@@ -27,7 +27,7 @@ FITTED, FITTED_BITS = ("PCA", "ITQ", "CCA-ITQ"), 64
 # options that say which rows are used and where they are; those of the method's training are not for the floor
 _DATA_OPTIONS = (
     "dataset", "dataset_root", "index_file", "caption_file", "label_file", "label_t_file", "query_num", "train_num",
-    "val_num", "split_seed", "unseen_labels", "seed", "precision", "num_workers",
+    "val_num", "split_seed", "unseen_labels", "seed", "precision", "num_workers", "device",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from conftest import ON_CPU
 from retrieval.albums import draw
@@ -109,10 +110,35 @@ def test_what_cannot_be_an_album_is_one_line(tmp_path, capsys, monkeypatch):
         (["album", photos, "--encoder", "demo", "--clip-path", "x"], "give one of them"),
         (["album", photos, "--model", "run", "--bits", "64"], "leave out bits"),
         (["album", photos], "cannot be downloaded (no network)"),
-        (["album", photos], "or put OpenAI's ViT-B-32.pt at ./cache/ViT-B-32.pt"),
+        (["album", photos], "ViT-B-32.pt at ./cache/ViT-B-32.pt"),
     ]:
         assert command(*arguments) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
         assert not (tmp_path / "photos.album").exists()
+
+
+def test_weights_that_are_nowhere_are_one_line_at_once(tmp_path, capfd, monkeypatch):
+    draw(tmp_path / "photos/a.png", 0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    started = time.monotonic()
+    assert command("album", "photos") == 2
+    assert time.monotonic() - started < 10  # the hub's library alone tries for a minute
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert "https://openaipublic.azureedge.net/clip/models/" in error
+    assert error.endswith("/ViT-B-32.pt at ./cache/ViT-B-32.pt\n")
+
+
+def test_a_folder_without_pictures_is_said_before_weights_are_looked_for(tmp_path, capsys, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("open_clip.create_model", None)
+    for model in ([], ["--model", "RUN"]):
+        assert command("album", "photos", *model) == 2
+        assert "photos: holds no pictures" in capsys.readouterr().err
+        assert not Path("photos.album").exists()

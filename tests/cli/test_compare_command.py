@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import math_hash
 from math_hash.cli import main
+from math_hash.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,20 @@ def test_a_second_time_nothing_is_trained_and_without_faiss_its_rows_are_left_ou
     assert "pip install 'math_hash[search]'" in after["notes"][0]
     mean = {(row["name"], row["bytes"], row["form"]): row["mAP"] for row in before["rows"]}
     assert all(row["mAP"] == mean[row["name"], row["bytes"], row["form"]] for row in after["rows"])
+
+
+def test_python_compares_as_the_command_does(compared, tiny_dataset, clip_file):
+    _, folder = compared
+    before = record_of(folder)
+    options = {"dataset_root": str(tiny_dataset.parent), "dataset": "tiny", "clip_path": str(clip_file)}
+    options |= {"resolution": 32, "max_words": 12, "query_num": 10, "train_num": 40, "val_num": 9, "batch_size": 8}
+    options |= {"epochs": 1, "num_workers": 0, "tracker": [], "cache_dir": str(folder.parent / "cache")}
+    record = math_hash.compare(folder, (64, 16), unseen_labels=0, **options)
+    assert [row["mAP"] for row in record["rows"] if row["name"] == "MATH"] == [
+        row["mAP"] for row in before["rows"] if row["name"] == "MATH"
+    ]
+    with pytest.raises(InputError, match="epoch: no such option"):
+        math_hash.compare(folder, epoch=1)
 
 
 def refuse(name):

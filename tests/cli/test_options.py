@@ -1,6 +1,8 @@
 """Every option of every command has an effect, or is refused: an option without one does not exist."""
 
 import argparse
+import re
+import shlex
 import shutil
 import sys
 from dataclasses import fields
@@ -125,11 +127,25 @@ def test_every_option_of_dataset_is_read(tiny_dataset, tmp_path, monkeypatch, ac
         (["index", "CODES", "--output", "x", "--prune"], "give --update too"),
         (["evaluate", "x.mat", "--k-bits", "8"], "--k-bits: is for a trained model"),
         (["evaluate", "RUN", "--min-shared", "2"], "--min-shared: is for exported codes"),
+        (["benchmark", "--lr", "1", "--learning-rates", "1", "2"], "--lr excludes --learning-rates"),
     ],
 )
 def test_an_option_that_changes_nothing_is_refused(capsys, arguments, message):
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("benchmark", "--memory-share"), ("benchmark", "--memory-overhead"), ("compare", "--memory-share"),
+        ("compare", "--memory-overhead"), ("compare", "--ties"), ("compare", "--pretrained"),
+    ],
+)  # fmt: skip
+def test_an_option_of_training_that_changes_nothing_is_not_there(capsys, command, option):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, option, "1"])
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "leak-check"])
@@ -162,11 +178,14 @@ def read_of_config(trained_run, tiny_dataset, clip_file, tmp_path_factory):
     cache = ["--cache-dir", folder / "cache"]
     result = ["--result-name", folder / "results"]
     clip = ["--clip-path", clip_file]
+    several = [*data, *sizes, *clip, "--epochs", 1, "--batch-size", 8, "--tracker"]
     calls = {
         "train": [*data, *sizes, *clip, "--epochs", 1, *result, "--batch-size", "auto", "--tracker"],
         "evaluate": [trained_run, "--freeze-encoder", *cache, *result],
         "leak-check": [trained_run, "--rows", 8],
         "encode-features": [*data, *clip, "--resolution", 32, "--max-words", 12, "--output", folder / "features"],
+        "benchmark": [*several, *result, "--methods", "MATH", "--k-bits", 8, "--seeds", 1, "--output", folder / "docs"],
+        "compare": [*several, *cache, "--k-bits", 8, "--unseen-labels", 0, "--output", folder / "comparison"],
     }
     seen: set[str] = set()
 
@@ -188,12 +207,21 @@ def read_of_config(trained_run, tiny_dataset, clip_file, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "evaluate", "leak-check", "encode-features"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "leak-check", "encode-features", "benchmark", "compare"])
 def test_every_option_of_the_configuration_is_read(read_of_config, command):
     shown = {item.name for item in fields(Config)} & options_of(command)
     # the preset by `make_config`; the cache with --freeze-encoder; the weights are required with --encoder
     elsewhere = {"train": {"preset", "cache_dir"}, "evaluate": {"encoder_weights"}, "leak-check": {"encoder_weights"}}
+    elsewhere |= {"benchmark": {"preset", "cache_dir"}, "compare": {"preset"}}
     assert shown - read_of_config[command] == elsewhere.get(command, set())
+
+
+@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2].replace("_", "-") for module in cli._COMMANDS])
+def test_help_of_every_command_shows_an_example_that_it_takes(command):
+    examples = re.findall(rf"^  math-hash {command}(?![\w-])(.*)", parser_of(command).description, re.MULTILINE)
+    assert examples
+    for line in examples:
+        parser_of(command).parse_args(shlex.split(line.replace("[--bits 8]", "").replace("[MORE.mat ...]", ""), True))
 
 
 def test_help_names_all_methods():

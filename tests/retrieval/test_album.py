@@ -159,11 +159,23 @@ def test_an_empty_folder_and_a_second_sync_change_nothing(twenty, open_album, tm
 def test_links_hidden_files_and_names_that_are_no_text_are_left_out(twenty, open_album, tmp_path):
     draw(tmp_path / "outside.png", 50)
     (twenty / "link.png").symlink_to(tmp_path / "outside.png")
+    draw(tmp_path / "elsewhere/b.png", 52)
+    (twenty / "linked").symlink_to(tmp_path / "elsewhere")
     draw(twenty / ".hidden/a.png", 51)
     os.rename(twenty / "19.png", os.fsencode(twenty) + b"/\xff.png")
     changes = open_album().sync()
     assert len(changes.added) == 19
-    assert dict(changes.skipped) == {"link.png": "is a symbolic link", "\\udcff.png": "its name is no valid UTF-8"}
+    links = dict.fromkeys(["linked", "link.png"], "is a symbolic link")
+    assert dict(changes.skipped) == {**links, "\\udcff.png": "its name is no valid UTF-8"}
+
+
+def test_the_album_of_a_folder_below_is_left_out(twenty, open_album):
+    with open_album() as album:
+        album.sync()
+        shutil.copytree(album.folder, twenty / "2024.album")
+        changes = album.sync()
+        assert not changes
+        assert not changes.skipped
 
 
 def test_a_pipe_with_the_name_of_a_picture_is_skipped(twenty, open_album):

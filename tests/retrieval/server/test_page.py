@@ -220,6 +220,27 @@ def test_an_error_is_shown_and_can_be_tried_again(visit, expect):
     expect(page.locator("#error")).to_be_hidden()
 
 
+def test_a_picture_that_cannot_be_used_is_left_out_instead_of_tried_again(visit, expect):
+    page = visit({"q": "red", "like": "none.png"})
+    expect(page.get_by_role("alert")).to_contain_text("no row has that id")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.get_by_role("button", name="Search without it").click()
+    expect(page.locator(TILES)).to_have_count(48)
+    page.locator("#file").set_input_files(files=[{"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}])
+    expect(page.get_by_role("alert")).to_contain_text("no picture that can be read")
+    page.get_by_role("button", name="Search without it").click()
+    expect(page.locator(TILES)).to_have_count(48)
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_until_the_server_answers_the_page_says_that_it_opens(chromium, expect, site):
+    page = chromium.new_page()
+    page.route("**/health", lambda route: None)  # no answer
+    page.goto(str(site.base_url))
+    expect(page.locator("#status")).to_have_text("Opening…")
+    page.close()
+
+
 def test_the_page_says_that_nothing_is_close(chromium, expect, collection, trained_run, tiny_dataset, start_server):
     from math_hash.retrieval.server.app import make_app
 

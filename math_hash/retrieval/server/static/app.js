@@ -40,15 +40,18 @@ function welcome() {
 /** Ask the server what it has, once it answers and knows the token; then show what the address says. */
 async function begin() {
   $("error").hidden = true;
+  results.say("Opening…");
   try {
     health = await api.health();
     $("tokenForm").hidden = !health.token;
     filters.setBits(health.k_bits);
     collection = await api.facets();
   } catch (error) {
+    results.say("");
     results.fail(error, begin);
     return;
   }
+  results.say("");
   filters.setFacets(collection.facets);
   welcome();
   onChange(render);

@@ -4,6 +4,8 @@ import * as api from "./api.js";
 import { $, element, icon, labelsOf, nameOf, shown } from "./dom.js";
 import { address, filterCount, go, hasQuery, read, resultsKey, uploadOf, whereOf, withoutFilters } from "./state.js";
 
+const WITHOUT_IT = "Search without it";
+const UNUSABLE = new Set([404, 413, 415]); // no such row, too large, no picture: another try ends alike
 const KEPT = 8; // searches that Back shows again at once
 const kept = new Map();
 let current = null; // what is shown: { key, query, options, rows, isComplete, answer, scroll }
@@ -27,8 +29,7 @@ export function show(state, { bytes, fold }) {
   const query = isQuery ? { text: state.text, id: state.like, file: uploadOf(state) } : { code: "00".repeat(bytes) };
   if (state.upload && !query.file) {
     say("");
-    const without = () => go({ upload: null }, { replace: true });
-    fail(new Error("The picture that was searched with is gone; choose it again."), without, "Search without it");
+    fail(new Error("The picture that was searched with is gone; choose it again."), withoutPicture, WITHOUT_IT);
     return;
   }
   const options = { radius: isQuery ? state.radius : null, where: whereOf(state), fold };
@@ -48,6 +49,8 @@ export function show(state, { bytes, fold }) {
     load();
   }
 }
+
+const withoutPicture = () => go({ like: null, upload: null }, { replace: true });
 
 /** Show rows that were not searched for. */
 export function showExamples(rows) {
@@ -98,7 +101,8 @@ async function load() {
     if (error.name === "AbortError") return;
     if (!search.rows.length) $("results").replaceChildren();
     say("");
-    fail(error, load);
+    if (UNUSABLE.has(error.status)) fail(error, withoutPicture, WITHOUT_IT);
+    else fail(error, load);
   }
   $("results").removeAttribute("aria-busy");
   loading = null;
