@@ -26,11 +26,11 @@ Search an index by words, by a picture, or by a row of it, which needs no model.
   math-hash search --server http://127.0.0.1:8000 --text "two dogs on a beach"
 """
 # flags that have no effect in a search for a row, and in one by a server, and their defaults
-_OF_MODEL = {
+_OF_MODEL: dict[str, Any] = {
     "model": None, "device": DEVICE, "precision": "auto", "bits": None, "rerank": "asymmetric", "codes": None,
     "candidates": CANDIDATES,
 }  # fmt: skip
-_OF_INDEX = {"index": None, "image_root": None, **_OF_MODEL}
+_OF_INDEX: dict[str, Any] = {"index": None, "image_root": None, **_OF_MODEL}
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
