@@ -128,7 +128,7 @@ def opened(engine: Engine, folder: Path, bits: int) -> tuple[Search, float]:
 def timings(search: Search, queries: np.ndarray, top: int) -> dict[str, float]:
     """Seconds per query, one at a time and in a batch."""
     once, _ = best(lambda: search(queries[:1], top), 2)
-    few = max(3, min(50, int(SECONDS / once)))
+    few = min(50, len(queries), max(3, int(SECONDS / once)))
     alone, _ = best(lambda: [search(queries[i : i + 1], top) for i in range(few)], 5)
     many = max(8, min(len(queries), int(SECONDS * few / alone)))
     batch, _ = best(lambda: search(queries[:many], top), 3)

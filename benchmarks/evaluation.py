@@ -39,14 +39,14 @@ def compare(name: str, query_labels: np.ndarray, labels: np.ndarray, sample: int
     rng = np.random.default_rng(0)
     bits = [rng.integers(0, 2, (len(part), k_bits), dtype=np.uint8) for part in (query_labels, labels)]
     signs = [2 * part.astype(np.float32) - 1 for part in bits]
-    packed = [pack(part) for part in bits]
+    queries, database = (pack(part) for part in bits)
     floats = [part.astype(np.float32) for part in (query_labels, labels)]
 
     def alone() -> np.ndarray:
-        return average_precision(*packed, query_labels, labels)
+        return average_precision(queries, database, query_labels, labels)
 
     def everything() -> object:
-        return ranking_metrics(*packed, query_labels, labels)
+        return ranking_metrics(queries, database, query_labels, labels)
 
     for warm in (alone, everything):
         warm()
@@ -56,7 +56,7 @@ def compare(name: str, query_labels: np.ndarray, labels: np.ndarray, sample: int
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     slow, expected = best(lambda: plain_loop(signs[0][:sample], signs[1], floats[0][:sample], floats[1]), 2)
     slow *= len(query_labels) / sample
-    copied, _ = best(lambda: packed[1].copy(), 7)
+    copied, _ = best(database.copy, 7)
     reading = copied / 2 * len(query_labels) / most_threads()
     pairs = len(query_labels) * len(labels)
     print(f"{name}: {len(query_labels):,} x {len(labels):,}, {k_bits} bits, {most_threads()} threads")

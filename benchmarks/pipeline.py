@@ -34,7 +34,6 @@ from math_hash.cli import main_py
 from math_hash.data import PairDataset, load_batches, read_dataset
 from math_hash.models.model import HashModel
 from math_hash.training.evaluate import encode_rows
-from math_hash.training.setup import Data
 
 ROOT = Path(__file__).resolve().parents[1]
 MIRFLICKR = 20_015
@@ -50,7 +49,13 @@ def drawn(folder: Path, rows: int) -> Path:
 
 def pairs(folder: Path, model: HashModel) -> PairDataset:
     """All rows of a dataset folder, as the model reads them."""
-    return Data(read_dataset(folder), None, None, {}, unusable=0, pairs_only=False).pairs(model)
+    return PairDataset(
+        read_dataset(folder),
+        model.encoder.tokenizer,
+        model.encoder.image_transform,
+        model.max_words,
+        needs=model.head.needs,
+    )
 
 
 class Compared(NamedTuple):

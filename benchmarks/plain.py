@@ -1,15 +1,16 @@
 """The plain formulation of a MATH training step, as the releases write it, for comparison."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
+from math_hash.data.needs import EVERYTHING, Needs
 from math_hash.encoders import ClipEncoder, Features
+from math_hash.encoders.encoder import EncoderInput
 from math_hash.encoders.weights import named_architecture
-from math_hash.methods.math import LocalHead
+from math_hash.methods.math import MATH, LocalHead
 from math_hash.models.model import HashModel
 from math_hash.training.bert_adam import warmup_cosine
 
@@ -68,12 +69,14 @@ class PlainAttention(nn.Module):
 class PlainEncoder(ClipEncoder):
     """The encoder on open_clip's blocks with plain attention; all results are kept for the gradients."""
 
-    def encode_image(self, images: Tensor, needs: Any = None) -> Features:
+    def encode_image(self, images: EncoderInput, needs: Needs = EVERYTHING) -> Features:
+        assert isinstance(images, Tensor)
         visual = self.clip.visual
         normed = visual.ln_post(visual.transformer(visual._embeds(images)))
         return Features(normed[:, 1:] @ visual.proj, normed[:, 0] @ visual.proj)
 
-    def encode_text(self, token_ids: Tensor, needs: Any = None) -> Features:
+    def encode_text(self, token_ids: EncoderInput, needs: Needs = EVERYTHING) -> Features:
+        assert isinstance(token_ids, Tensor)
         clip, (batch, length) = self.clip, token_ids.shape
         end, device = token_ids.argmax(dim=1), token_ids.device
         padding = torch.arange(length, device=device) > end[:, None]
@@ -114,7 +117,9 @@ def math_model(k_bits: int, kind: type[ClipEncoder] = ClipEncoder) -> HashModel:
 
 def make_plain(model: HashModel) -> None:
     """Replace the model's local heads and attention by the plain ones."""
+    assert isinstance(model.head, MATH)
     for stream, head in model.head.local_heads.items():
+        assert isinstance(head, LocalHead)
         model.head.local_heads[stream] = PlainLocalHead(head, model.k_bits)
     for block in [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]:
         block.attn = PlainAttention(block.attn)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from math_hash.data import ImageTransform, Needs, read_dataset
+from math_hash.data import EVERYTHING, ImageTransform, Needs, read_dataset
 from math_hash.encoders.encoder import Encoder, EncoderInput
 from math_hash.encoders.features import Features
 from math_hash.encoders.tokenizers import HuggingFaceTokenizer
@@ -59,7 +59,7 @@ class PretrainedPair(Encoder):
         """See `Encoder.spec`."""
         return {"kind": "pretrained pair", "image": "EfficientNet-Lite0 (ImageNet)", "text": "all-MiniLM-L6-v2"}
 
-    def encode_image(self, images: EncoderInput, needs: Needs) -> Features:
+    def encode_image(self, images: EncoderInput, needs: Needs = EVERYTHING) -> Features:
         """Tokens (b, 16, 320), pooled (b, 320) and stages (b, 4, 320)."""
         assert isinstance(images, Tensor)
         return Features.joined([self._encode_image(few) for few in images.split(16)])  # their maps stay in the cache
@@ -75,7 +75,7 @@ class PretrainedPair(Encoder):
         tokens = F.adaptive_avg_pool2d(maps.float(), GRID).flatten(2).transpose(1, 2)  # of (b, 320, 7, 7)
         return Features(tokens, means[-1], stages=torch.stack(means, dim=1))
 
-    def encode_text(self, token_ids: EncoderInput, needs: Needs) -> Features:
+    def encode_text(self, token_ids: EncoderInput, needs: Needs = EVERYTHING) -> Features:
         """Tokens (b, length, 384), pooled (b, 384) and stages (b, 4, 384)."""
         assert isinstance(token_ids, Tensor)
         lengths, length = self.text_lengths(token_ids), token_ids.shape[1]

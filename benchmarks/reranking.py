@@ -83,8 +83,8 @@ def encode(model: HashModel, data: Data) -> dict[str, Stream]:
                 parts[modality].append((codes.numpy(), as_int8(vectors.numpy())))
     streams = {}
     for modality, outputs in parts.items():
-        continuous, vectors = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
-        streams[modality] = Stream(continuous, pack(binarize(continuous)), vectors)
+        continuous, int8 = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
+        streams[modality] = Stream(continuous, pack(binarize(continuous)), int8)
     return streams
 
 

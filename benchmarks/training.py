@@ -41,6 +41,7 @@ def local_head(arguments: argparse.Namespace) -> None:
     fused, plain = nn.Linear(WIDTH, k), PlainHash(k)
     with torch.no_grad():
         for bit, function in enumerate(plain.functions):
+            assert isinstance(function, nn.Linear)
             function.weight.copy_(fused.weight[bit : bit + 1])
             function.bias.copy_(fused.bias[bit : bit + 1])
     one, other = tokens.clone().requires_grad_(), tokens.clone().requires_grad_()

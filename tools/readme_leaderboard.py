@@ -17,15 +17,23 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
+def part(page: str, pattern: str) -> str:
+    """The first place of a page that matches a pattern."""
+    match = re.search(pattern, page, re.MULTILINE)
+    if match is None:
+        raise SystemExit(f"docs/leaderboard.md: holds no {pattern}; make it anew with `math-hash benchmark`")
+    return match.group()
+
+
 def first_rows(page: str) -> str:
     """Caption and table for the README: the first methods of the page's first table, and its chance level.
 
     Args:
         page: text of a page that `math-hash benchmark` wrote.
     """
-    title, bits = (re.search(rf"^{mark} (.*)", page, re.MULTILINE).group(1) for mark in ("#", "##"))
-    setting = re.search(r"^Protocol .*?\sEncoder: .*?\.(?=\s)", page, re.MULTILINE | re.DOTALL).group()
-    heading, _, *rows = re.search(r"^\| method \|(?:.*\n)(?:\|.*(?:\n|$))+", page, re.MULTILINE).group().splitlines()
+    title, bits = (part(page, rf"^{mark} .*").lstrip("# ") for mark in ("#", "##"))
+    setting = part(page, r"^Protocol (?s:.*?)\sEncoder: (?s:.*?)\.(?=\s)")
+    heading, _, *rows = part(page, r"^\| method \|(?:.*\n)(?:\|.*(?:\n|$))+").splitlines()
     places = [cells(heading).index(name) for name in COLUMNS]
     chosen = [*rows[:ROWS], *(row for row in rows if cells(row)[0] == "chance level")]
     caption = f"mAP over the whole database, {bits}: the first rows of [{title}](docs/leaderboard.md). {setting}"

@@ -25,11 +25,12 @@ Search an index by words, by a picture, or by a row of it, which needs no model.
   math-hash search photos.index --id beach/7.jpg --filter "labels=dog|cat" --filter "year>=2015"
   math-hash search --server http://127.0.0.1:8000 --text "two dogs on a beach"
 """
-# flags that have no effect in a search by a server, and their defaults
-_OF_INDEX = {
-    "index": None, "model": None, "image_root": None, "device": DEVICE, "precision": "auto", "bits": None,
-    "rerank": "asymmetric", "codes": None, "candidates": CANDIDATES,
+# flags that have no effect in a search for a row, and in one by a server, and their defaults
+_OF_MODEL: dict[str, Any] = {
+    "model": None, "device": DEVICE, "precision": "auto", "bits": None, "rerank": "asymmetric", "codes": None,
+    "candidates": CANDIDATES,
 }  # fmt: skip
+_OF_INDEX: dict[str, Any] = {"index": None, "image_root": None, **_OF_MODEL}
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -115,12 +116,18 @@ def _client(flags: argparse.Namespace) -> Client | None:
             raise InputError("--token: is of a server; give --server URL too")
         if not flags.index:
             raise InputError("nothing to search: give an index, or --server URL")
+        if flags.id is not None:
+            _refuse(flags, _OF_MODEL, "is for --text and --image; a row is searched for by its code")
         return None
-    for name, default in _OF_INDEX.items():
+    _refuse(flags, _OF_INDEX, "is of the server, and set where it is started; leave it out with --server")
+    return Client(flags.server, flags.token or os.environ.get("MATH_HASH_TOKEN", ""))
+
+
+def _refuse(flags: argparse.Namespace, defaults: dict[str, Any], reason: str) -> None:
+    for name, default in defaults.items():
         if getattr(flags, name) != default:
             flag = "the index" if name == "index" else f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag}: is of the server, and set where it is started; leave it out with --server")
-    return Client(flags.server, flags.token or os.environ.get("MATH_HASH_TOKEN", ""))
+            raise InputError(f"{flag}: {reason}")
 
 
 def _ask(client: Client, flags: argparse.Namespace, where: dict[str, Any]) -> SearchResults:

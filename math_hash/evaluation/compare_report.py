@@ -124,7 +124,11 @@ def sentences(record: Record) -> list[str]:
         said.append(
             f"{_called(floor)}, which say only the class, against {_called(ours)}: {_differences(floor, ours, names)}"
         )
-    said += _about_reranking(rows, names)
+    for called, chosen in (
+        (f"the codes of {method}", [row for row in rows if row["name"] == method]),
+        ("binary codes without labels", [row for row in rows if row["name"] not in (method, FLOOR)]),
+    ):
+        said += _about_reranking(called, chosen, names)
     for row in rows:
         if row["name"].endswith(REFERENCE) and row["mAP"] <= record["chance"]["mAP"] + _NEAR_CHANCE:
             said.append(f"{row['name']} is at chance level: images and texts of the encoder share no space (--align).")
@@ -155,12 +159,12 @@ def _differences(one: Record, other: Record, names: Mapping[str, str]) -> str:
     return "; ".join(f"{word} {', '.join(listed)}" for word, listed in parts.items() if listed) + "."
 
 
-def _about_reranking(rows: list[Record], names: Mapping[str, str]) -> Iterator[str]:
+def _about_reranking(called: str, rows: list[Record], names: Mapping[str, str]) -> Iterator[str]:
     pairs = [forms for forms in _by_entry(rows).values() if len(forms) == 2]
     if pairs:
         means = {title: np.mean([new[name] - old[name] for old, new in pairs]) for name, title in names.items()}
         listing = ", ".join(f"{title} {value:+.3f}" for title, value in means.items())
-        yield f"Reranking changes binary codes, in the mean over all of them, by: {listing}."
+        yield f"Reranking changes {called}, in the mean over all of them, by: {listing}."
 
 
 def figure(record: Record) -> Figure:

@@ -118,6 +118,7 @@ def test_every_option_of_dataset_is_read(tiny_dataset, tmp_path, monkeypatch, ac
         (["search", "--server", "http://127.0.0.1:1", "--text", "x", "--model", "RUN"], "--model: is of the server"),
         (["search", "--server", "http://127.0.0.1:1", "--text", "x", "--bits", "8"], "--bits: is of the server"),
         (["search", "INDEX", "--server", "http://127.0.0.1:1", "--text", "x"], "the index: is of the server"),
+        (["search", "INDEX", "--id", "x", "--rerank", "none"], "--rerank: is for --text and --image"),
         (["search", "INDEX", "--model", "RUN", "--text", "x", "--token", "t"], "--token: is of a server"),
         (["search", "INDEX", "--model", "RUN", "--text", "x", "--image-root", "."], "give --output FILE too"),
         (["search", "--text", "x"], "nothing to search"),

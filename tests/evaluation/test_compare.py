@@ -7,6 +7,7 @@ import pytest
 from math_hash.evaluation import cosine_mean_average_precision, mean_average_precision, precision_at
 from math_hash.evaluation.chance_level import chance_level
 from math_hash.evaluation.compare import CANDIDATES, Task, bits_entry, measure
+from math_hash.evaluation.compare_report import sentences
 from math_hash.evaluation.own_pair_recall import own_pair_recall
 from math_hash.evaluation.quantizers import centered, faiss_entries, float_entry, unit, vector_entries
 from math_hash.hamming.codes import pack
@@ -150,3 +151,16 @@ def test_unseen_labels_leave_the_rows_that_have_one(task):
     assert part.chance()["mAP"] == pytest.approx(
         chance_level(task.labels[part.query][:, [1, 3]], task.labels[part.database][:, [1, 3]])
     )
+
+
+def test_what_reranking_gives_learned_codes_is_said_apart_from_what_it_gives_others():
+    def row(name, form, recall):
+        return {"name": name, "bytes": 8, "form": form, "mAP": 0.6, "own_pair_recall@10": recall}
+
+    rows = [row("float32", "plain", 0.5)]
+    for name, gain in (("MATH", 0.01), ("PCA", 0.3), ("ITQ", 0.1), ("classifier bits", 0.2)):
+        rows += [row(name, "plain", 0.1), row(name, "reranked", 0.1 + gain)]
+    said = sentences({"rows": rows, "method": "MATH", "chance": {"mAP": 0.4, "own_pair_recall@10": 0.01}})
+    assert [line.split("by: ")[1] for line in said if line.startswith("Reranking")] == [
+        "mAP +0.000, own-pair recall@10 +0.010.", "mAP +0.000, own-pair recall@10 +0.200.",
+    ]  # fmt: skip
