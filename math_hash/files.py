@@ -4,6 +4,7 @@ import ctypes
 import glob
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -133,7 +134,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left in a folder while they wrote the file or folder of this name, or any."""
     for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*.*"):
         *_, owner, ending = left.name.split(".")
-        if ending in ("tmp", "new", "old") and owner.isdigit() and not _is_running(int(owner)):
+        if ending in ("tmp", "new", "old") and re.fullmatch("[0-9]{1,10}", owner) and not _is_running(int(owner)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
@@ -143,7 +144,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # none has such a number
         return False
     except PermissionError:
         pass

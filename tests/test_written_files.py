@@ -56,10 +56,13 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     dead, alive = done.stdout.strip(), os.getpid()
     for name in (f".a.{dead}.tmp", f".a.{alive}.tmp", f".b.c.{dead}.tmp", f"a.{dead}.tmp", ".a.tmp"):
         (tmp_path / name).write_text("x")
+    unlike = {".a.99999999999999999999.tmp", ".a.².tmp"}  # numbers that no process has
+    for name in unlike:
+        (tmp_path / name).write_text("x")
     for name in (f".a.{dead}.new", f".b.{dead}.old", f".a.{alive}.new"):
         (tmp_path / name).mkdir()
     remove_abandoned(tmp_path, "a")
-    kept = {f".a.{alive}.tmp", f"a.{dead}.tmp", ".a.tmp", f".a.{alive}.new"}
+    kept = {f".a.{alive}.tmp", f"a.{dead}.tmp", ".a.tmp", f".a.{alive}.new"} | unlike
     left = {path.name for path in tmp_path.iterdir()}
     assert left == kept | {f".b.c.{dead}.tmp", f".b.{dead}.old"}
     remove_abandoned(tmp_path)

@@ -146,6 +146,10 @@ def test_metadata_reach_no_tar_outside_the_folder(tmp_path):
     assert thumbnail(inside, {"image": "a.tar/x.png", "member": [0, size]}, 32)
     for name in ("../a.tar/../pictures/x.png", "../a.tar/x.png", f"{tmp_path}/a.tar/../pictures/x.png"):
         assert thumbnail(inside, {"image": name, "member": [0, size]}, 32) is None
+    for name in ("circle.png", "circle.tar"):
+        (inside / name).symlink_to(inside / name)
+        for member in (None, [0, size]):
+            assert thumbnail(inside, {"image": f"{name}/x.png" if member else name, "member": member}, 32) is None
     for member in ([-1, size], [0, "x"], [0], 3, [0, -1], [0, 10**15], {"a": 1}):
         assert thumbnail(inside, {"image": "a.tar/x.png", "member": member}, 32) is None
 
