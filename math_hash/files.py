@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -149,6 +149,31 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of the block for it; some file systems cannot.
+
+    Raises:
+        InputError: another process is in the block, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another `output`") from error
+    with ExitStack() as stack:
+        try:
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process ends
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another process writes it; wait for that, or name another `output`") from error
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from math_hash.data.images import open_image
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
 from math_hash.errors import InputError, import_extra
+from math_hash.files import held_alone
 from math_hash.hamming.codes import binarize, pack
 from math_hash.hamming.int8 import as_int8
 from math_hash.models.code_model import CodeModel, Modality
@@ -64,7 +66,8 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
+        InputError: `source` is of no known form or holds nothing usable, or `output` is there already or being
+            written by another process.
     """
     output = Path(output)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
@@ -82,11 +85,12 @@ def encode_collection(
     name = str(source if is_remote(source) else Path(source).absolute())
     root = os.path.abspath(collection.root)
     job = Job(FORMAT, model.fingerprint, model.precision, name, root, modality, continuous, vectors, batch_size)
-    count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
-    if not accelerator.is_main_process:
-        return None
-    config = {"k_bits": model.k_bits, "method": model.method, "bit_order": model.kept_bit_order}
-    shards.join(count, job, output, config, write_parquet if parquet else None)
+    with held_alone(shards.path) if accelerator.is_main_process else nullcontext():
+        count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
+        if not accelerator.is_main_process:
+            return None
+        config = {"k_bits": model.k_bits, "method": model.method, "bit_order": model.kept_bit_order}
+        shards.join(count, job, output, config, write_parquet if parquet else None)
     return CodesFolder.open(output)
 
 

@@ -82,7 +82,7 @@ class ShardFolder:
         self.path = path
 
     def begin(self, job: Job) -> None:
-        """Keep the shards of the same job; remove those of another one.
+        """Keep the shards of the same job; remove those of another one. The folder is there, see `held_alone`.
 
         Raises:
             InputError: the folder cannot be written.
@@ -91,8 +91,8 @@ class ShardFolder:
         try:
             if described.exists() and read_json(described) == asdict(job):
                 return
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.path.mkdir(parents=True)
+            for left in self.path.iterdir():
+                left.unlink()
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another `output`") from error
         write_text(described, json.dumps(asdict(job), indent=2) + "\n")
