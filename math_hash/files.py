@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,21 +26,22 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that appears under `path` only if the block succeeds.
 
     The bytes go to a temporary file beside `path`, are flushed to the disk, and replace `path` in one rename. If the
-    block fails, `path` is unchanged and the temporary file is removed.
+    block fails, `path` is unchanged and the temporary file is removed. Where `path` is a link, what it leads to is
+    written.
 
     Raises:
         InputError: the file could not be written (full disk, missing permission).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
+        os.replace(temporary, target)
+        _sync(target.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
@@ -120,6 +121,19 @@ def require_replaceable(path: str | Path, replaces: Collection[str] = ()) -> Non
         raise InputError(f"{path}: holds other files{wanted}, which would be replaced; name another folder")
 
 
+def require_own_file(path: str | Path, *beginnings: bytes) -> None:
+    """Refuse a path where a file is that does not begin as those do that this package writes there.
+
+    Raises:
+        InputError: another file is there, or a folder, a pipe or a device.
+    """
+    if Path(path).exists():
+        with open_regular(path) as file:
+            start = file.read(max(map(len, beginnings)))
+        if start and not start.startswith(beginnings):
+            raise InputError(f"{path}: is a file of another kind, which would be replaced; name another file")
+
+
 def _exchange(one: Path, other: Path) -> bool:
     """Swap the names of two folders in one step; False if the system cannot."""
     try:
@@ -149,31 +163,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-@contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep other processes out of the block for it; some file systems cannot.
-
-    Raises:
-        InputError: another process is in the block, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another `output`") from error
-    with ExitStack() as stack:
-        try:
-            import fcntl
-
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process ends
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another process writes it; wait for that, or name another `output`") from error
-        except (ImportError, OSError):  # Windows, and file systems without locks
-            pass
-        yield
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, remove_abandoned
+from math_hash.files import atomic_folder, remove_abandoned, write_text
 
 
 def write(path, replaces=("manifest.json",), content="new"):
@@ -36,6 +36,15 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real/manifest.json").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/real")
+    for content in ("one", "two"):
+        write_text(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert [path.read_text() for path in (tmp_path / "folder").iterdir()] == [content]
 
 
 def write_while_another_does(path):

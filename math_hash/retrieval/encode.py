@@ -20,13 +20,12 @@ from math_hash.data.images import open_image
 from math_hash.data.records import Columns, Record
 from math_hash.data.remote import is_remote
 from math_hash.errors import InputError, import_extra
-from math_hash.files import held_alone
 from math_hash.hamming.codes import binarize, pack
 from math_hash.hamming.int8 import as_int8
 from math_hash.models.code_model import CodeModel, Modality
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.codes_parquet import write_parquet
-from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
+from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder, held_alone
 from math_hash.retrieval.sources import Collection, image_file, likely_modality, open_collection, picture_stamp
 
 
@@ -66,8 +65,7 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, or `output` is there already or being
-            written by another process.
+        InputError: `source` is of no known form or holds nothing usable, or `output` is there or being written.
     """
     output = Path(output)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
@@ -82,8 +80,7 @@ def encode_collection(
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or likely_modality(source)
     collection = open_collection(model, source, modality, columns or Columns(), image_root)
-    name = str(source if is_remote(source) else Path(source).absolute())
-    root = os.path.abspath(collection.root)
+    name, root = str(source if is_remote(source) else Path(source).absolute()), os.path.abspath(collection.root)
     job = Job(FORMAT, model.fingerprint, model.precision, name, root, modality, continuous, vectors, batch_size)
     with held_alone(shards.path) if accelerator.is_main_process else nullcontext():
         count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)

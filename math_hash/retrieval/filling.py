@@ -42,5 +42,7 @@ def _missing(index: Index, ids: list[str], codes: np.ndarray, metadata: list[dic
     new, changed = compared(index, ids, codes, metadata)
     if changed:
         name = ids[changed[0]]
-        raise InputError(f"{index.uri}: id {name!r} is there already, with another code or metadata; go on with `update`")
+        raise InputError(
+            f"{index.uri}: id {name!r} is there already, with another code or metadata; go on with `update`"
+        )
     return new

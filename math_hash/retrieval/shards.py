@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -211,6 +212,31 @@ class Shard:
         write_text(path.with_suffix(".tsv"), "".join(flat))
         counts = {"rows": len(self.rows), "rejected": len(self.rejected), "records": batch.digest}
         write_text(path, json.dumps(counts))
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of the block for it; some file systems cannot.
+
+    Raises:
+        InputError: another process is in the block, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another `output`") from error
+    with ExitStack() as stack:
+        try:
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process ends
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another process writes it; wait for that, or name another `output`") from error
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield
 
 
 def _join_array(path: Path, parts: list[Path], dtype: np.dtype, rows: int) -> None:
