@@ -19,7 +19,7 @@ def checked_ids(ids: Iterable[Any]) -> list[Id]:
     """Ids as Python's own objects.
 
     Raises:
-        InputError: they are of two kinds or of another kind, too long or too large, no text, a set, or one occurs twice.
+        InputError: they are of two kinds or another one, too long or too large, no text, a set, or one occurs twice.
     """
     if isinstance(ids, Set):
         raise InputError("ids: a set, which has no order; expected a list of ids, in the order of their rows")
