@@ -4,6 +4,7 @@ import ctypes
 import glob
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,21 +26,22 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that appears under `path` only if the block succeeds.
 
     The bytes go to a temporary file beside `path`, are flushed to the disk, and replace `path` in one rename. If the
-    block fails, `path` is unchanged and the temporary file is removed.
+    block fails, `path` is unchanged and the temporary file is removed. Where `path` is a link, what it leads to is
+    written.
 
     Raises:
         InputError: the file could not be written (full disk, missing permission).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync(path.parent)
+        os.replace(temporary, target)
+        _sync(target.parent)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
@@ -119,6 +121,19 @@ def require_replaceable(path: str | Path, replaces: Collection[str] = ()) -> Non
         raise InputError(f"{path}: holds other files{wanted}, which would be replaced; name another folder")
 
 
+def require_own_file(path: str | Path, *beginnings: bytes) -> None:
+    """Refuse a path where a file is that does not begin as those do that this package writes there.
+
+    Raises:
+        InputError: another file is there, or a folder, a pipe or a device.
+    """
+    if Path(path).exists():
+        with open_regular(path) as file:
+            start = file.read(max(map(len, beginnings)))
+        if start and not start.startswith(beginnings):
+            raise InputError(f"{path}: is a file of another kind, which would be replaced; name another file")
+
+
 def _exchange(one: Path, other: Path) -> bool:
     """Swap the names of two folders in one step; False if the system cannot."""
     try:
@@ -133,7 +148,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left in a folder while they wrote the file or folder of this name, or any."""
     for left in folder.glob(f".{'*' if name is None else glob.escape(name)}.*.*"):
         *_, owner, ending = left.name.split(".")
-        if ending in ("tmp", "new", "old") and owner.isdigit() and not _is_running(int(owner)):
+        if ending in ("tmp", "new", "old") and re.fullmatch("[0-9]{1,10}", owner) and not _is_running(int(owner)):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:
@@ -143,7 +158,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # none has such a number
         return False
     except PermissionError:
         pass

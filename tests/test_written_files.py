@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from math_hash.errors import InputError
-from math_hash.files import atomic_folder, remove_abandoned
+from math_hash.files import atomic_folder, remove_abandoned, write_text
 
 
 def write(path, replaces=("manifest.json",), content="new"):
@@ -38,6 +38,15 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/real")
+    for content in ("one", "two"):
+        write_text(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert [path.read_text() for path in (tmp_path / "folder").iterdir()] == [content]
+
+
 def write_while_another_does(path):
     with atomic_folder(path) as building:
         (building / "file").write_text("new")
@@ -56,10 +65,13 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     dead, alive = done.stdout.strip(), os.getpid()
     for name in (f".a.{dead}.tmp", f".a.{alive}.tmp", f".b.c.{dead}.tmp", f"a.{dead}.tmp", ".a.tmp"):
         (tmp_path / name).write_text("x")
+    unlike = {".a.99999999999999999999.tmp", ".a.².tmp"}  # numbers that no process has
+    for name in unlike:
+        (tmp_path / name).write_text("x")
     for name in (f".a.{dead}.new", f".b.{dead}.old", f".a.{alive}.new"):
         (tmp_path / name).mkdir()
     remove_abandoned(tmp_path, "a")
-    kept = {f".a.{alive}.tmp", f"a.{dead}.tmp", ".a.tmp", f".a.{alive}.new"}
+    kept = {f".a.{alive}.tmp", f"a.{dead}.tmp", ".a.tmp", f".a.{alive}.new"} | unlike
     left = {path.name for path in tmp_path.iterdir()}
     assert left == kept | {f".b.c.{dead}.tmp", f".b.{dead}.old"}
     remove_abandoned(tmp_path)

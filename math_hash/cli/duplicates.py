@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from math_hash.cli.flags import new_parser
 from math_hash.errors import InputError
-from math_hash.files import write_text
+from math_hash.files import require_own_file, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,8 @@ def run(flags: argparse.Namespace) -> None:
     for name in ("query_num", "train_num", "split_seed"):
         if getattr(flags, name) is not None and not flags.leaks:
             raise InputError(f"--{name.replace('_', '-')}: is for --leaks DATASET, which tells which rows are queries")
+    if flags.output:
+        require_own_file(flags.output, b"group,size,distance,", b"distance")
     limit = flags.limit or (None if flags.json or flags.output else _SHOWN)
     radius = 2 if flags.radius is None else flags.radius
     with ExitStack() as opened:

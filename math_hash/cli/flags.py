@@ -1,6 +1,7 @@
 """The options of a run as command-line flags."""
 
 import argparse
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from functools import partial
@@ -113,7 +114,7 @@ def new_parser(
 
 def port_number(text: str) -> int:
     """The number of a port, for argparse."""
-    if not text.isdigit() or not 0 <= int(text) <= 65535:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, not {text!r}")
     return int(text)
 

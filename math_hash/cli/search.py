@@ -10,7 +10,7 @@ from typing import Any
 
 from math_hash.cli.flags import DEVICE, add_model_flags, new_parser
 from math_hash.errors import InputError
-from math_hash.files import write_text
+from math_hash.files import require_own_file, write_text
 from math_hash.retrieval.client import MOST_RESULTS, Client
 from math_hash.retrieval.filters import parse_filters
 from math_hash.retrieval.ids import as_id
@@ -88,6 +88,10 @@ def run(flags: argparse.Namespace) -> None:
         raise InputError(f"--image {flags.image}: no such picture")
     if flags.image_root and not flags.output:
         raise InputError("--image-root: is for the pictures of a contact sheet; give --output FILE too")
+    if flags.output:
+        from math_hash.retrieval.contact_sheet import BEGINNING
+
+        require_own_file(flags.output, BEGINNING)
     client = _client(flags)
     results = _ask(client, flags, where) if client else _search(flags, where)
     if flags.json:

@@ -5,6 +5,7 @@ Each reader yields records in a fixed order; one that cannot be used says why in
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     Numbers in further columns are numbers, in CSV too, where that loses nothing: "7" and "0.5", but not "007".
 
     Raises:
-        InputError: the file is empty, lacks the needed column, or a quotation mark swallows several of its lines.
+        InputError: the file is empty, lacks the needed column, names one twice, or a quotation mark swallows several
+            of its lines.
     """
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         yield from _json_lines(path, columns)
@@ -78,12 +80,14 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
     csv.field_size_limit(1 << 27)
     heading = next(stream_lines(path), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=heading.count)
-    rows = csv.DictReader(stream_lines(path), delimiter=delimiter, restkey="", strict=True)
+    rows = csv.DictReader(stream_lines(path), delimiter=delimiter, strict=True)
     try:
         names = rows.fieldnames or []
     except csv.Error as error:
         raise InputError(f"{path}: its heading is not a line of a table ({error})") from error
     _require_column(path, columns, names)
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise InputError(f"{path}: its heading names {twice[0]!r} twice; give each column a name of its own")
     while True:
         first = rows.line_num + 1
         where = f"{path}, line {first}"
@@ -100,6 +104,8 @@ def read_table(path: Path, columns: Columns) -> Iterator[Record]:
             yield Record(where, problem=f"not a line of a table ({error})")
             continue
         record = columns.record(where, row)
+        if any(map(str.strip, row.get(None, ()))):
+            record.problem = f"has more values than the heading; put one with {delimiter!r} inside in quotation marks"
         record.others = {name: _as_number(value) for name, value in record.others.items()}
         yield record
 

@@ -1,6 +1,7 @@
 """Records: the rows of a person's own collection, whatever it is stored in."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,7 +103,7 @@ def _unusable(record: Record) -> str:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool) and value == value
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def as_list(value: Any, separator: str | None) -> list[str]:

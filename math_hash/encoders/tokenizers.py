@@ -1,6 +1,7 @@
 """Tokenizers: from texts to the token ids that a text tower reads."""
 
 import json
+import re
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from math_hash.plain_data import parse_json
 # the files of a Hugging Face tokenizer that rebuild it; none of them is code
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _LONGEST_TEXT = 10_000  # characters that are tokenized; encoders read the first tens or hundreds of tokens
+_LONGEST_WORD = 500  # of its characters; the time that byte pairs take grows with the square of this
+_LONG_WORD = re.compile(rf"(\S{{{_LONGEST_WORD}}})\S+")
 _LARGEST = 2**29  # bytes of these files together
 
 
@@ -38,8 +41,8 @@ class Tokenizer(token_ids.Tokenizer, Protocol):
 
 
 def _cut(texts: Sequence[str]) -> list[str]:
-    """Texts without what no encoder reads: tokenizing a million characters takes gigabytes."""
-    return [text[:_LONGEST_TEXT] for text in texts]
+    """Texts without what no encoder reads: a million characters take gigabytes, and a word of ten thousand seconds."""
+    return [_LONG_WORD.sub(r"\1", text[:_LONGEST_TEXT]) for text in texts]
 
 
 class BytePairTokenizer:

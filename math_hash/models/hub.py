@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import huggingface_hub
 
 from math_hash.errors import InputError, one_line
-from math_hash.files import write_text
+from math_hash.files import require_replaceable, write_text
 from math_hash.models.code_model import CONFIG, RESULTS, WEIGHTS
 from math_hash.models.training_distribution import FILE as DISTRIBUTION
 
@@ -33,8 +33,9 @@ def save_pretrained(model: Savable, folder: str | Path, name: str = "") -> None:
         name: the name that the card's example loads; the folder by default.
 
     Raises:
-        InputError: a file could not be written.
+        InputError: a file could not be written, or the folder holds other things than a model.
     """
+    require_replaceable(folder, (CONFIG, WEIGHTS))
     model.save(folder)
     write_text(Path(folder) / "README.md", model_card(model, name or str(folder)))
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from math_hash.retrieval.results import Result, SearchResults
 
 _HERE = Path(__file__).parent
+BEGINNING = (_HERE / "contact_sheet.html").read_bytes().partition(b"<title>")[0]  # of every page
 SIDE = 320  # pixels of a picture's longer side
 _NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")  # not allowed in HTML
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from math_hash.hamming.int8 import as_int8
 from math_hash.models.code_model import CodeModel, Modality
 from math_hash.retrieval.codes_folder import FORMAT, CodesFolder
 from math_hash.retrieval.codes_parquet import write_parquet
-from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder
+from math_hash.retrieval.shards import Batch, Job, PendingBatches, Rejected, Row, Shard, ShardFolder, held_alone
 from math_hash.retrieval.sources import Collection, image_file, likely_modality, open_collection, picture_stamp
 
 
@@ -64,7 +65,7 @@ def encode_collection(
         The folder; None on all processes but the main one.
 
     Raises:
-        InputError: `source` is of no known form or holds nothing usable, or `output` is there already.
+        InputError: `source` is of no known form or holds nothing usable, or `output` is there or being written.
     """
     output = Path(output)
     shards = ShardFolder(output.with_name(f".{output.name}.parts"))
@@ -79,14 +80,14 @@ def encode_collection(
     accelerator = accelerator or Accelerator(cpu=model.device.type == "cpu")
     modality = modality or likely_modality(source)
     collection = open_collection(model, source, modality, columns or Columns(), image_root)
-    name = str(source if is_remote(source) else Path(source).absolute())
-    root = os.path.abspath(collection.root)
+    name, root = str(source if is_remote(source) else Path(source).absolute()), os.path.abspath(collection.root)
     job = Job(FORMAT, model.fingerprint, model.precision, name, root, modality, continuous, vectors, batch_size)
-    count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
-    if not accelerator.is_main_process:
-        return None
-    config = {"k_bits": model.k_bits, "method": model.method, "bit_order": model.kept_bit_order}
-    shards.join(count, job, output, config, write_parquet if parquet else None)
+    with held_alone(shards.path) if accelerator.is_main_process else nullcontext():
+        count = _encode_shards(model, collection, job, shards, accelerator, num_workers, progress)
+        if not accelerator.is_main_process:
+            return None
+        config = {"k_bits": model.k_bits, "method": model.method, "bit_order": model.kept_bit_order}
+        shards.join(count, job, output, config, write_parquet if parquet else None)
     return CodesFolder.open(output)
 
 

@@ -1,6 +1,5 @@
 """Putting a folder of codes into an index, so that a call that was killed can be continued."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from math_hash.errors import InputError
 from math_hash.retrieval.codes_folder import CodesFolder
 from math_hash.retrieval.index import Index
-from math_hash.retrieval.update import compared
+from math_hash.retrieval.update import begin, compared
 
 
 def fill(index: Index, folder: CodesFolder, progress: bool = False) -> None:
@@ -20,10 +19,7 @@ def fill(index: Index, folder: CodesFolder, progress: bool = False) -> None:
     Raises:
         InputError: an id is there already, other codes were not put in to their end, or the engine refuses.
     """
-    source, begun = os.path.abspath(folder.path), index.unfinished
-    if begun not in ("", source):
-        raise InputError(f"{index.uri}: go on with {begun} first (`math-hash index {begun} --output {index.uri}`)")
-    index.set_unfinished(source)
+    begun = begin(index, folder)
     added = bool(begun)
     try:
         for ids, codes, metadata in folder.blocks(progress):
@@ -45,5 +41,8 @@ def _missing(index: Index, ids: list[str], codes: np.ndarray, metadata: list[dic
     """
     new, changed = compared(index, ids, codes, metadata)
     if changed:
-        raise InputError(f"{index.uri}: id {ids[changed[0]]!r} is there already, with another code or metadata")
+        name = ids[changed[0]]
+        raise InputError(
+            f"{index.uri}: id {name!r} is there already, with another code or metadata; go on with `update`"
+        )
     return new

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ def checked_ids(ids: Iterable[Any]) -> list[Id]:
     """Ids as Python's own objects.
 
     Raises:
-        InputError: they are of two kinds or of another kind, too long or too large, no text, or one occurs twice.
+        InputError: they are of two kinds or another one, too long or too large, no text, a set, or one occurs twice.
     """
+    if isinstance(ids, Set):
+        raise InputError("ids: a set, which has no order; expected a list of ids, in the order of their rows")
     plain = as_python(ids)
     kinds = {type(row_id) for row_id in plain}
     if kinds - {int, str} or len(kinds) > 1:

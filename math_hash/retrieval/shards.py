@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -82,7 +83,7 @@ class ShardFolder:
         self.path = path
 
     def begin(self, job: Job) -> None:
-        """Keep the shards of the same job; remove those of another one.
+        """Keep the shards of the same job; remove those of another one. The folder is there, see `held_alone`.
 
         Raises:
             InputError: the folder cannot be written.
@@ -91,8 +92,8 @@ class ShardFolder:
         try:
             if described.exists() and read_json(described) == asdict(job):
                 return
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.path.mkdir(parents=True)
+            for left in self.path.iterdir():
+                left.unlink()
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another `output`") from error
         write_text(described, json.dumps(asdict(job), indent=2) + "\n")
@@ -211,6 +212,31 @@ class Shard:
         write_text(path.with_suffix(".tsv"), "".join(flat))
         counts = {"rows": len(self.rows), "rejected": len(self.rejected), "records": batch.digest}
         write_text(path, json.dumps(counts))
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes out of the block for it; some file systems cannot.
+
+    Raises:
+        InputError: another process is in the block, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another `output`") from error
+    with ExitStack() as stack:
+        try:
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or the process ends
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another process writes it; wait for that, or name another `output`") from error
+        except (ImportError, OSError):  # Windows, and file systems without locks
+            pass
+        yield
 
 
 def _join_array(path: Path, parts: list[Path], dtype: np.dtype, rows: int) -> None:

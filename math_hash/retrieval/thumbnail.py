@@ -29,7 +29,7 @@ def picture_of(root: Path, metadata: Mapping[str, Any]) -> StoredImage | None:
         source = TarMember.of(root / name, *member) if member else root / name
         file = source.tar if isinstance(source, TarMember) else source
         is_inside = file.resolve().is_relative_to(root.resolve()) and _is_whole(source)
-    except (TypeError, OSError):
+    except (TypeError, OSError, RuntimeError):  # up to Python 3.12, the last one tells of links in a circle
         return None
     return source if is_inside else None
 

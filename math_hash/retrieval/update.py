@@ -58,6 +58,22 @@ def compared(
     return new, changed
 
 
+def begin(index: Index, folder: CodesFolder, prune: bool = False) -> str:
+    """Record that the codes of a folder are being put in, until `set_unfinished("")`.
+
+    Returns:
+        What was recorded before: this folder, where the call that began was killed, else "".
+
+    Raises:
+        InputError: other codes were not put in to their end, whose rows are not removed now (`prune`).
+    """
+    source, begun = os.path.abspath(folder.path), index.unfinished
+    if begun not in ("", source) and not prune:
+        raise InputError(f"{index.uri}: go on with {begun} first (`math-hash index {begun} --output {index.uri}`)")
+    index.set_unfinished(source)
+    return begun
+
+
 def update_to(index: Index, folder: CodesFolder, prune: bool, progress: bool = False) -> tuple[int, int, int]:
     """Bring an index up to date with a folder of codes, and save it.
 
@@ -71,16 +87,21 @@ def update_to(index: Index, folder: CodesFolder, prune: bool, progress: bool = F
         How many rows were added, replaced and removed.
 
     Raises:
-        InputError: as `Index.add`.
+        InputError: as `Index.add`, or as `begin`.
     """
-    added, replaced = 0, 0
+    before, added, replaced = len(index), 0, 0
+    begun = begin(index, folder, prune)
     surplus = set(index.ids().tolist()) if prune else set()
-    for ids, codes, metadata in folder.blocks(progress):
-        changes = update(index, ids, codes, metadata)
-        added, replaced = added + changes[0], replaced + changes[1]
-        surplus.difference_update(ids)
+    try:
+        for ids, codes, metadata in folder.blocks(progress):
+            changes = update(index, ids, codes, metadata)
+            added, replaced = added + changes[0], replaced + changes[1]
+            surplus.difference_update(ids)
+    except InputError:
+        if len(index) == before and not replaced:  # the first rows were refused: nothing is to be gone on with
+            index.set_unfinished(begun)
+        raise
     index.delete(list(surplus))
     index.save()
-    if index.unfinished == os.path.abspath(folder.path):
-        index.set_unfinished("")
+    index.set_unfinished("")
     return added, replaced, len(surplus)

@@ -1,5 +1,6 @@
 """The setup that training and evaluation share: data, split, model."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +48,11 @@ class Data:
     is_cached: bool = False
     image_cache: Any = None
     unseen: tuple[int, ...] = ()
+
+    @property
+    def rows_sum(self) -> str:
+        """SHA-256 of the dataset's rows, and of the numbers of those that are trained on, in their order."""
+        return hashlib.sha256(self.folder.rows_sum.encode() + self.split.train.astype("<i8").tobytes()).hexdigest()
 
     @property
     def for_training(self) -> "Data":

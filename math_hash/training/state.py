@@ -61,6 +61,7 @@ class Training:
         return {
             "epoch": epoch,
             "best": best,
+            "rows_sum": self.data.rows_sum,
             "model": self.model.state_dict(),
             "bank": self.step_module.bank.state_dict(),
             "optimizer": main.state_dict(),
@@ -72,8 +73,13 @@ class Training:
         """Restore the state at the end of a finished epoch.
 
         Raises:
-            InputError: the state belongs to another model.
+            InputError: the state belongs to other rows or another model.
         """
+        if state.get("rows_sum", self.data.rows_sum) != self.data.rows_sum:  # earlier versions did not keep it
+            raise InputError(
+                f"`resume` {run.path}: its checkpoint was trained on other rows; restore the dataset and the pictures "
+                "that could be read, or start a new run"
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.step_module.bank.load_state_dict(state["bank"])
@@ -93,7 +99,7 @@ def prepare_training(config: Config, accelerator: Accelerator, data: Data, model
     """Make step, banks and optimizers, let the method prepare itself, and restore what a resumed run had reached.
 
     Raises:
-        InputError: the checkpoint of a run to resume is damaged or belongs to another model.
+        InputError: the checkpoint of a run to resume is damaged or belongs to other rows or another model.
     """
     labels = torch.from_numpy(data.folder.labels[data.split.train]).to(accelerator.device)
     if type(model.head).prepare is not Method.prepare:

@@ -43,6 +43,7 @@ def refused(capsys, flags: list[str], message: str) -> None:
         (["--lr", "inf"], "--lr: inf is not a number up to"),
         (["--split-seed", "5000000000"], "--split-seed: 5000000000 is not a number up to 4,294,967,295"),
         (["--seed", str(2**70)], "--seed: 1180591620717411303424 is not a number up to"),
+        (["--seed", str(2**32)], "--seed: 4294967296 is not a number up to 4,294,967,295"),
         (["--resolution", "5"], "--resolution: 5 is below 16"),
         (["--query-num", "30", "--train-num", "40"], "70 rows, but the dataset has 60"),
         (["--val-num", "40"], "leaves no training rows"),

@@ -70,6 +70,10 @@ def test_groups_are_printed_as_table_json_and_csv(folder, tmp_path, capsys):
     assert capsys.readouterr().out == f"2 groups with 5 of 40 rows within radius 2: {tmp_path / 'found.csv'}\n"
     with open(tmp_path / "found.csv") as file:
         assert [row["image"] for row in csv.DictReader(file)] == [f"pictures/{row}.jpg" for row in (3, 30, 31)]
+    (tmp_path / "photos.csv").write_text("image,text\n")
+    for path, code in ((tmp_path / "found.csv", 0), (tmp_path / "photos.csv", 2)):
+        assert command(folder, "--output", path) == code
+    assert (tmp_path / "photos.csv").read_text() == "image,text\n"
 
 
 def test_an_index_is_joined_without_its_deleted_and_with_its_unsaved_rows(codes, tmp_path, capsys):

@@ -131,3 +131,11 @@ def test_odd_metadata_of_a_picture_warns_nobody(tmp_path, recwarn):
     recwarn.clear()
     assert open_image(tmp_path / "odd.jpg").size == (8, 8)
     assert not len(recwarn)
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "²"])
+def test_a_port_is_a_number_that_ports_have(port, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["serve", "index", "--model", "run", "--port", port])
+    assert stop.value.code == 2
+    assert f"--port: expected a number from 0 to 65535, not '{port}'" in capsys.readouterr().err

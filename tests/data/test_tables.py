@@ -103,3 +103,23 @@ def test_devices_and_pipes_are_refused(tmp_path, name):
     for path in (tmp_path / name, tmp_path / f"pipe-{name}"):
         with pytest.raises(InputError, match="is a device or a pipe"):
             read_collection(path, Columns(needed="text"))
+
+
+@pytest.mark.parametrize("heading", ["image,text,year", ",image,text,year"])
+def test_a_line_with_more_values_than_the_heading_is_listed(tmp_path, heading):
+    """A caption with a comma that is not in quotation marks would be cut there; blank cells at the end are harmless."""
+    first = "7," if heading.startswith(",") else ""
+    lines = ["a.jpg,a dog, running,2015", "b.jpg,a cat,2016,,", '"c.jpg","a dog, running",2017']
+    records = records_of(tmp_path / "t.csv", "\n".join([heading, *(first + line for line in lines)]))
+    assert ["more values than the heading" in record.problem for record in records] == [True, False, False]
+    assert [record.texts for record in records[1:]] == [["a cat"], ["a dog, running"]]
+
+
+def test_a_heading_that_names_a_column_twice_is_refused(tmp_path):
+    with pytest.raises(InputError, match="its heading names 'text' twice"):
+        records_of(tmp_path / "t.csv", "image,text,text\na.jpg,x,y\n")
+
+
+def test_numbers_that_are_none_in_json_are_left_out(tmp_path):
+    lines = ['{"image": "a.jpg", "n": Infinity}', '{"image": "b.jpg", "n": -1e999}', '{"image": "c.jpg", "n": NaN}']
+    assert [record.others for record in records_of(tmp_path / "t.jsonl", "\n".join(lines))] == [{}] * 3

@@ -53,7 +53,19 @@ def test_a_part_that_is_too_long_or_too_deep_is_a_problem_of_its_sample(tmp_path
     assert good == ""
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0" * 100, b"\xff" * 600, b"x" * 124 + b"99999999999\0" + b"y" * 400])
+def odd_headers():
+    """A header of the newer form whose list of holes holds no numbers: `tarfile` raises a ValueError."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.pax_headers = {"GNU.sparse.map": "x,y", "GNU.sparse.size": "5"}
+        archive.addfile(member)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", odd_headers(), b"\0" * 100, b"\xff" * 600, b"x" * 124 + b"99999999999\0" + b"y" * 400]
+)
 def test_a_damaged_archive_is_a_record_with_a_problem(tmp_path, damage):
     (tmp_path / "a.tar").write_bytes(damage)
     assert all("cannot be read as an uncompressed tar file" in record.problem for record in read(tmp_path / "a.tar"))

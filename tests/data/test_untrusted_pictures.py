@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 from math_hash import InputError
 from math_hash.data import images, inspect_images, open_image
 from math_hash.data.collection import read_collection
+from math_hash.data.exif import photo_metadata
 from math_hash.data.images import TarMember, TooManyPixels
 from math_hash.data.records import Columns
 from math_hash.retrieval.thumbnail import thumbnail
@@ -47,6 +48,8 @@ def test_a_postscript_file_named_as_a_picture_starts_no_program(tmp_path, monkey
     (tmp_path / "a.jpg").write_bytes(encoded("eps"))
     with pytest.raises(InputError, match="of no format that is read"):
         open_image(tmp_path / "a.jpg")
+    with pytest.raises(OSError, match="cannot identify"):
+        photo_metadata(tmp_path / "a.jpg")
     assert not started
 
 

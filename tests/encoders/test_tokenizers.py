@@ -1,6 +1,9 @@
 """Tokenizers of encoders: lengths of texts, and files that travel with the weights."""
 
 import json
+import random
+import string
+import time
 import zlib
 
 import pytest
@@ -111,3 +114,14 @@ def test_clips_own_tokenizer_may_clean_texts_otherwise():
     assert not canonical.is_clips
     assert torch.equal(canonical(["Two dogs!"], 8), plain(["two dogs"], 8))
     assert not torch.equal(plain(["Two dogs!"], 8), plain(["two dogs"], 8))
+
+
+def test_a_word_of_ten_thousand_letters_takes_no_time():
+    """Byte pairs take the square of a word's length: it took seconds, in which a server answered nobody."""
+    letters = random.Random(0)
+    word = "".join(letters.choices(string.ascii_lowercase, k=10_000))
+    tokenizer, start = BytePairTokenizer(), time.process_time()
+    ids = tokenizer([word, word[:500], f"a {word}", "漢" * 600, "漢" * 500], 77)
+    assert time.process_time() - start < 1.5
+    assert torch.equal(ids[0], ids[1])
+    assert torch.equal(ids[3], ids[4])

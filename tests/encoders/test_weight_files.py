@@ -73,6 +73,8 @@ def test_bfloat16_is_read_everywhere(tmp_path):
     torch.save(state, tmp_path / "a.pt")
     for name in ("a.safetensors", "a.pt"):
         assert read_state_dict(tmp_path / name)["a"].tolist() == [1.5, -2.0]
+    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2).bfloat16()), tmp_path / "scripted.pt")
+    assert read_state_dict(tmp_path / "scripted.pt")["weight"].dtype == torch.bfloat16
     parts = {"image.mean": torch.zeros(2), "image.precision": torch.eye(2), "image.limit": torch.tensor(3.0)}
     save_file({name: value.bfloat16() for name, value in parts.items()}, tmp_path / FILE)
     assert read_distributions(tmp_path)["image"].limit == 3.0

@@ -10,6 +10,15 @@ from math_hash.errors import InputError
 from math_hash.models.hub import save_pretrained
 
 
+def test_a_folder_of_other_things_is_not_written_into(model, tmp_path):
+    (tmp_path / "README.md").write_text("of something else")
+    with pytest.raises(InputError, match=r"holds other files \(no config\.json and model\.safetensors\)"):
+        save_pretrained(model, tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of something else"]
+    for _ in range(2):  # a model may be replaced
+        save_pretrained(model, tmp_path / "saved")
+
+
 def test_a_saved_model_has_a_card_and_comes_back_from_a_hub(trained_run, model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "own")
     assert math_hash.load_model(tmp_path / "own").fingerprint == model.fingerprint

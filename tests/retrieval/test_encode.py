@@ -155,6 +155,25 @@ def test_killed_and_resumed_it_is_byte_equal(trained_run, tiny_dataset, tmp_path
     assert not (tmp_path / ".again.parts").exists()
 
 
+def test_two_processes_do_not_write_one_output(trained_run, tmp_path, monkeypatch, capsys):
+    """Parts that another call of this command puts there at the same time would be taken as this one's."""
+    texts, output, write = tmp_path / "texts.txt", tmp_path / "codes", shards.Shard.write
+    texts.write_text("one\ntwo\n")
+    arguments = ["encode", trained_run, texts, "--output", output]
+    others = []
+
+    def write_while_another_begins(*given):
+        monkeypatch.setattr(shards.Shard, "write", write)
+        others.append(subprocess.run([sys.executable, "-m", "math_hash", *map(str, arguments), "--continuous"]))
+        write(*given)
+
+    monkeypatch.setattr(shards.Shard, "write", write_while_another_begins)
+    assert command(*arguments) == 0
+    assert [other.returncode for other in others] == [2]
+    assert not CodesFolder.open(output).config["continuous"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes", "texts.txt"]
+
+
 def test_records_changed_since_the_kill_are_encoded_again(trained_run, tmp_path, monkeypatch, shards_written):
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
     texts = tmp_path / "texts.txt"
@@ -188,11 +207,12 @@ def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(
     trained_run, tmp_path, monkeypatch, shards_written
 ):
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
-    for root, colors in (("one", ["red"] * 6), ("other", ["blue"] * 6)):
+    for root, color in (("one", "red"), ("other", "blue")):
         (tmp_path / root).mkdir()
-        for place, color in enumerate(colors):
-            Image.new("RGB", (32, 32), color).save(tmp_path / root / f"{place}.png")
-    (tmp_path / "table.csv").write_text("image\n" + "".join(f"{place}.png\n" for place in range(6)))
+        for place in range(6):
+            Image.new("RGB", (32, 32), color).save(tmp_path / root / f"{place}.bmp")  # all of one size, and one time
+            os.utime(tmp_path / root / f"{place}.bmp", (1e9, 1e9))
+    (tmp_path / "table.csv").write_text("image\n" + "".join(f"{place}.bmp\n" for place in range(6)))
     arguments = ["encode", trained_run, tmp_path / "table.csv", "--num-workers", 0, "--output"]
 
     def begin(output):
@@ -204,7 +224,7 @@ def test_pictures_replaced_since_the_kill_and_another_root_are_encoded_again(
     assert command(*arguments, tmp_path / "once", "--image-root", tmp_path / "other") == 0
     assert (tmp_path / "moved/codes.npy").read_bytes() == (tmp_path / "once/codes.npy").read_bytes()
     begin(tmp_path / "replaced")
-    Image.new("RGB", (33, 33), "green").save(tmp_path / "one/1.png")
+    Image.new("RGB", (33, 33), "green").save(tmp_path / "one/1.bmp")
     assert command(*arguments, tmp_path / "replaced", "--image-root", tmp_path / "one") == 0
     assert command(*arguments, tmp_path / "anew", "--image-root", tmp_path / "one") == 0
     assert (tmp_path / "replaced/codes.npy").read_bytes() == (tmp_path / "anew/codes.npy").read_bytes()

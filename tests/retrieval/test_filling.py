@@ -31,19 +31,29 @@ def index_command(codes, index):
 
 
 @pytest.fixture
-def interrupted(tmp_path, monkeypatch):
-    """Codes, and an index that holds the first 20 of their 50."""
+def interrupt(monkeypatch):
+    """Run `math-hash` until 20 rows are in the index."""
     monkeypatch.setattr(codes_folder, "_ROWS", 10)
-    codes, add, calls = write_codes(tmp_path / "codes", 50), EmbeddedIndex._add, []
+    add, calls = EmbeddedIndex._add, []
 
     def killed(*arguments):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(add(*arguments))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(EmbeddedIndex, "_add", killed)
-        assert index_command(tmp_path / "codes", tmp_path / "index") == 130
+    def run(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(EmbeddedIndex, "_add", killed)
+            assert main([str(argument) for argument in arguments]) == 130
+
+    return run
+
+
+@pytest.fixture
+def interrupted(tmp_path, interrupt):
+    """Codes, and an index that holds the first 20 of their 50."""
+    codes = write_codes(tmp_path / "codes", 50)
+    interrupt("index", tmp_path / "codes", "--output", tmp_path / "index")
     return codes
 
 
@@ -81,3 +91,31 @@ def test_going_on_does_not_pass_over_a_row_with_another_code(interrupted, tmp_pa
         index.add(["0/7"], ~interrupted[7:8], [{"row": 7, "part": 7 / 3}])
         with pytest.raises(InputError, match="'0/7' is there already, with another code"):
             filling.fill(index, CodesFolder.open(tmp_path / "codes"))
+
+
+@pytest.mark.filterwarnings("ignore:.*only a part")
+def test_an_update_that_was_killed_says_so_and_is_continued(interrupt, tmp_path, capsys):
+    write_codes(tmp_path / "codes", 50)
+    codes, other = (str(tmp_path / name) for name in ("codes", "other"))
+    command = ["index", codes, "--output", str(tmp_path / "index"), "--update"]
+    interrupt(*command)
+    with pytest.warns(UserWarning, match=f"part of {codes}"):
+        assert len(open_index(tmp_path / "index")) == 20
+    write_codes(tmp_path / "other", 5, seed=1)
+    assert main(["index", other, "--output", str(tmp_path / "index"), "--update"]) == 2
+    assert f"go on with {codes} first" in capsys.readouterr().err
+    assert main(command) == 0
+    with open_index(tmp_path / "index") as index:
+        assert (index.unfinished, len(index)) == ("", 50)
+        index.set_unfinished("/a/folder/that/is/gone")
+    assert main(["index", other, "--output", str(tmp_path / "index"), "--update", "--prune"]) == 0
+    with open_index(tmp_path / "index") as index:
+        assert (index.unfinished, len(index)) == ("", 5)
+
+
+def test_an_update_whose_first_rows_are_refused_leaves_the_index_complete(tmp_path):
+    with open_index(tmp_path / "index", 16) as index:
+        index.add([1], np.zeros((1, 2), np.uint8))
+    write_codes(tmp_path / "codes", 5)
+    assert main(["index", str(tmp_path / "codes"), "--output", str(tmp_path / "index"), "--update"]) == 2
+    assert open_index(tmp_path / "index").unfinished == ""

@@ -69,6 +69,14 @@ def test_the_rows_that_pass_are_those_of_a_brute_force(tmp_path_factory, rows, w
         assert index.search_radius(codes[:1], 0, where)[0].ids.tolist() == wanted
 
 
+def test_a_filter_does_not_look_inside_objects(tmp_path):
+    codes = np.zeros((2, 1), np.uint8)
+    with open_index(tmp_path / "i", 8) as index:
+        index.add(["inside", "itself"], codes, [{"a": {"a": "dog"}, "b": [{"a": "dog"}]}, {"a": "dog"}])
+        assert index.search(codes[:1], 3, {"a": "dog"})[0].ids.tolist() == ["itself"]
+        assert index.search(codes[:1], 3, {"b": "dog"})[0].ids.tolist() == []
+
+
 def test_an_unknown_field_is_named_and_label_and_labels_stand_for_each_other(tmp_path):
     codes = np.zeros((2, 1), np.uint8)
     with open_index(tmp_path / "i", 8) as index:

@@ -24,6 +24,12 @@ def test_a_lone_id_is_no_list_of_ids(index, lone):
     assert len(index) == 3
 
 
+def test_a_set_whose_order_says_nothing_is_no_list_of_ids(index):
+    with pytest.raises(InputError, match="ids: a set, which has no order"):
+        index.add({"a", "b", "c"}, _CODES)
+    assert len(index) == 3
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [

@@ -21,3 +21,14 @@ def test_a_dataset_with_other_rows_is_refused_and_a_copy_is_not(trained_run, tin
     assert main_py(["--resume", str(trained_run), "--dataset-root", str(copy.parent)]) == 2
     assert "has other rows than when the run was started" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in trained_run.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_goes_on_with_the_rows_that_it_was_trained_on(trained_run, tiny_dataset, tmp_path, capsys):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    assert "split_seed: 1\n" in config
+    (run / "config.yaml").write_text(config.replace("split_seed: 1\n", "split_seed: 2\n"))
+    before = (run / "metrics.jsonl").read_bytes()
+    assert main_py(["--resume", str(run)]) == 2
+    assert "its checkpoint was trained on other rows" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_bytes() == before

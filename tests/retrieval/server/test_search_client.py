@@ -44,8 +44,12 @@ def test_a_server_gives_the_answers_of_its_index(client, served_index, model, tm
             assert printed.err.splitlines() == [f"note: {note}" for note in wanted.notes]
 
 
-def test_pictures_of_a_contact_sheet_come_from_the_server(client, tmp_path):
+def test_pictures_of_a_contact_sheet_come_from_the_server_and_it_replaces_no_other_file(client, tmp_path):
     assert search(str(client.base_url), "--text", "red", "--top-k", 3, "--output", tmp_path / "page.html") == 0
+    assert search(str(client.base_url), "--text", "red", "--output", tmp_path / "page.html", "--top-k", 3) == 0
+    (tmp_path / "photos.csv").write_text("image,text\n")
+    assert search(str(client.base_url), "--text", "red", "--output", tmp_path / "photos.csv") == 2
+    assert (tmp_path / "photos.csv").read_text() == "image,text\n"
     pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", (tmp_path / "page.html").read_text())
     assert len(pictures) == 3
     assert all(base64.b64decode(picture).startswith(b"\xff\xd8") for picture in pictures)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import numpy as np
@@ -16,9 +17,12 @@ from PIL import Image
 from retrieval.server.fixtures import TOKEN
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+from fastapi import FastAPI
+
+from math_hash.errors import InputError
 from math_hash.models.code_model import Encoded
 from math_hash.retrieval.server import connections
-from math_hash.retrieval.server.app import make_app
+from math_hash.retrieval.server.app import make_app, serve
 from math_hash.retrieval.thumbnail import thumbnail
 
 pytestmark = pytest.mark.server
@@ -66,16 +70,53 @@ def test_silent_connections_keep_nobody_out_and_end(served_index, model, start_s
     assert client.get("/health").status_code == 200
 
 
+def test_the_oldest_silent_connections_give_way_before_their_time_is_over(served_index, model, start_server):
+    client = start_server(make_app(served_index, model), http=connections.bounded_connections(8))
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(client)) for _ in range(12)]
+        assert client.get("/health").status_code == 200
+        for one in silent[:4]:
+            with suppress(ConnectionResetError):
+                assert one.recv(1000) == b""
+        silent[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1000)
+
+
+def test_a_connection_that_is_idle_after_its_answer_is_closed(served_index, model, start_server, monkeypatch):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1.0)
+    client = start_server(make_app(served_index, model), http=connections.bounded_connections(8), timeout_keep_alive=60)
+    with connect(client) as idle:
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while received := idle.recv(10_000):  # the answer, then, within the time limit of the socket, the end
+            assert received
+
+
 def test_the_limit_of_connections_is_below_the_limit_of_open_files():
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-        limit = connections.most_connections(500)
-        assert limit + connections.SPARE_FILES <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        assert limit == 500 or before[1] < 564
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    pytest.importorskip("resource")
+    code = """
+import resource
+from math_hash.retrieval.server import connections
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, min(before[1], 600)))
+print(connections.most_connections(500), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+print(connections.most_connections(500))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"500 {500 + connections.SPARE_FILES}\n{256 - connections.SPARE_FILES}\n"
+
+
+@pytest.mark.parametrize("port", ["taken", 65536])
+def test_a_port_that_cannot_be_had_is_one_line(port):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1] if port == "taken" else port
+        with ThreadPoolExecutor(1) as pool:  # in the main thread it takes the signals
+            ended = pool.submit(serve, FastAPI(), "127.0.0.1", port)
+            with pytest.raises(InputError, match=f"`port` {port}: cannot be listened on; choose another port"):
+                ended.result()
 
 
 def test_what_a_client_asked_for_before_it_left_is_not_done(busy_client):
@@ -146,6 +187,10 @@ def test_metadata_reach_no_tar_outside_the_folder(tmp_path):
     assert thumbnail(inside, {"image": "a.tar/x.png", "member": [0, size]}, 32)
     for name in ("../a.tar/../pictures/x.png", "../a.tar/x.png", f"{tmp_path}/a.tar/../pictures/x.png"):
         assert thumbnail(inside, {"image": name, "member": [0, size]}, 32) is None
+    for name in ("circle.png", "circle.tar"):
+        (inside / name).symlink_to(inside / name)
+        for member in (None, [0, size]):
+            assert thumbnail(inside, {"image": f"{name}/x.png" if member else name, "member": member}, 32) is None
     for member in ([-1, size], [0, "x"], [0], 3, [0, -1], [0, 10**15], {"a": 1}):
         assert thumbnail(inside, {"image": "a.tar/x.png", "member": member}, 32) is None
 
