@@ -17,7 +17,14 @@ _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
 _NUMBERS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # type -> bytes of a number
 _CHARACTERS = {1, 2, 4, 16, 17, 18}
 _CELL, _CHAR, _SPARSE, _LARGEST_CLASS = 1, 4, 5, 15
-_COMPLEX = 0x800  # among an array's flags
+_COMPLEX, _LOGICAL = 0x800, 0x200  # among an array's flags
+_OPAQUE = 17  # an object without shape and name
+_CLASSES = dict(
+    enumerate(
+        "cell struct object char sparse double single int8 uint8 int16 uint16 int32 uint32 int64 uint64 function".split(),
+        1,
+    )
+)
 _DEEPEST = 50  # cells in cells
 _HEAD = 1 << 16  # bytes of a variable that hold its name
 
@@ -28,35 +35,47 @@ class _Element(NamedTuple):
     end: int
 
 
-def require_v5(file: BinaryIO, keys: Collection[str], limit: int) -> None:
-    """Check the arrays under some keys, cells and their contents included.
+def variables_of_v5(file: BinaryIO, keys: Collection[str], limit: int) -> dict[str, tuple[list[int], str]]:
+    """List the variables, and check the arrays under some keys, cells and their contents included.
+
+    Of the others, no more than the names are decompressed.
 
     Args:
         file: the whole file, from its first byte on.
         limit: the largest number of bytes that a variable may take when it is decompressed.
 
+    Returns:
+        Name -> shape and class, as `scipy.io.whosmat` names it.
+
     Raises:
         ValueError, struct.error: types or sizes contradict each other, or an array is a struct or an object.
     """
     order = "<" if file.read(128)[126:128] == b"IM" else ">"
+    variables = {}
     while len(tag := file.read(8)) == 8:
         kind, size = struct.unpack(f"{order}II", tag)
         content = file.read(size)
         if len(content) < size:
             raise ValueError("it is cut off")
-        if kind == _COMPRESSED:
-            head = zlib.decompressobj().decompress(content, _HEAD)
-            if _name(memoryview(head)[8:], order) not in keys:
-                continue
+        data, is_packed = memoryview(content), kind == _COMPRESSED
+        if is_packed:
+            head = memoryview(zlib.decompressobj().decompress(content, _HEAD))
+            [kind], data = struct.unpack_from(f"{order}I", head), head[8:]
+        if kind != _MATRIX or struct.unpack_from(f"{order}I", data, 8)[0] & 0xFF == _OPAQUE:
+            continue
+        flags, stated, label = _header(data, order)
+        name, shape, bits = bytes(label.data).decode("latin-1").strip("\0"), _shape(stated, order), _bits(flags, order)
+        variables[name] = shape, "logical" if bits & _LOGICAL else _CLASSES.get(bits & 0xFF, "unknown")
+        if name not in keys:
+            continue
+        if is_packed:
             unpacking = zlib.decompressobj()
             whole = unpacking.decompress(content, limit + _HEAD)
             if unpacking.unconsumed_tail:
                 raise ValueError(f"a variable of more than {limit:,} bytes")
-            kind, data, _ = _element(memoryview(whole), 0, order)
-        else:
-            data = memoryview(content)
-        if kind == _MATRIX and _name(data, order) in keys:
-            _require_array(data, order, 0)
+            data = _element(memoryview(whole), 0, order).data
+        _require_array(data, order, 0)
+    return variables
 
 
 def _element(data: memoryview, at: int, order: str) -> _Element:
@@ -87,16 +106,20 @@ def _header(data: memoryview, order: str) -> tuple[_Element, _Element, _Element]
     return flags, shape, name
 
 
-def _name(data: memoryview, order: str) -> str:
-    return bytes(_header(data, order)[2].data).decode("latin-1").strip("\0")
+def _bits(flags: _Element, order: str) -> int:
+    return int(struct.unpack_from(f"{order}I", flags.data)[0])
+
+
+def _shape(stated: _Element, order: str) -> list[int]:
+    shape: list[int] = np.frombuffer(stated.data, np.dtype(f"{order}i4")).tolist()
+    return shape
 
 
 def _require_array(data: memoryview, order: str, depth: int) -> None:
     if not len(data) and depth:  # an empty cell
         return
     flags, stated, name = _header(data, order)
-    [bits] = struct.unpack_from(f"{order}I", flags.data)
-    shape = np.frombuffer(stated.data, np.dtype(f"{order}i4")).tolist()
+    bits, shape = _bits(flags, order), _shape(stated, order)
     if len(shape) < 2 or min(shape) < 0 or depth > _DEEPEST:
         raise ValueError(f"an array of shape {shape}")
     kind, count, at = bits & 0xFF, math.prod(shape), name.end

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -88,6 +90,15 @@ def test_v73_labels(tmp_path):
     labels = np.array([[0, 1, 1], [1, 0, 0]], float)
     matlab_v73(tmp_path / "a.mat", "label", matrix=labels)
     assert read_labels(tmp_path / "a.mat", "label").tolist() == labels.tolist()
+
+
+def test_what_is_not_asked_for_is_not_read(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"label": np.eye(3), "other": np.zeros((1000, 2000))}, do_compression=True)
+    tracemalloc.start()
+    read_labels(tmp_path / "a.mat", "label")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000  # `other` takes 16 MB
 
 
 def test_sparse_labels(tmp_path):
