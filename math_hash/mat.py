@@ -23,7 +23,7 @@ import scipy.io
 
 from math_hash.errors import InputError, one_line
 from math_hash.files import atomic_writer, open_regular
-from math_hash.mat_v5 import variables_of_v5, write_texts
+from math_hash.mat_v5 import require_v5, variables_of_v5, write_texts
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _V5_LIMIT = 2**31  # bytes of one array; the format's own limit is twice that
@@ -157,15 +157,18 @@ def _read(path: str | Path, keys: Collection[str], strings: bool) -> tuple[dict[
                 values = {key: read(content, _hdf5_value(content, key), limit) for key in keys if key in content}
                 return values, sorted(set(content) - {"#refs#"})
         file.seek(0)
-        if 0 in head[:4]:  # of v4, which is not compressed
-            variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(file)}
-        else:
-            variables = variables_of_v5(file, keys, limit)
+        is_v4 = 0 in head[:4]
+        # SciPy decompresses all of a v5 file for this; v4 is not compressed
+        listed = {name: about for name, *about in scipy.io.whosmat(file)} if is_v4 else variables_of_v5(file)
+        variables = {name: (shape, kind) for name, (shape, kind) in listed.items()}
         present = {key: variables[key] for key in keys if key in variables}
         for key, (shape, kind) in present.items():
             rows = shape[0] if kind == "char" else math.prod(shape)
             taken = math.prod(shape) * _ITEM_SIZES.get(kind, 8) + (rows * _STRING if strings else 0)
             _require_room(f"key '{key}', {kind} of shape {shape},", taken, limit)
+        if not is_v4:
+            file.seek(0)
+            require_v5(file, keys, limit)
         apart = any(kind == "char" for _, kind in present.values())  # padded: split here, a block at a time
         file.seek(0)
         values = scipy.io.loadmat(file, variable_names=list(present), chars_as_strings=not apart)

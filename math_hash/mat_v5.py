@@ -8,7 +8,7 @@ parts of each.
 import math
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -19,12 +19,8 @@ _CHARACTERS = {1, 2, 4, 16, 17, 18}
 _CELL, _CHAR, _SPARSE, _LARGEST_CLASS = 1, 4, 5, 15
 _COMPLEX, _LOGICAL = 0x800, 0x200  # among an array's flags
 _OPAQUE = 17  # an object without shape and name
-_CLASSES = dict(
-    enumerate(
-        "cell struct object char sparse double single int8 uint8 int16 uint16 int32 uint32 int64 uint64 function".split(),
-        1,
-    )
-)
+_CLASSES = dict(enumerate("""cell struct object char sparse double single int8 uint8 int16 uint16 int32 uint32 int64
+    uint64 function""".split(), 1))  # fmt: skip
 _DEEPEST = 50  # cells in cells
 _HEAD = 1 << 16  # bytes of a variable that hold its name
 
@@ -35,47 +31,67 @@ class _Element(NamedTuple):
     end: int
 
 
-def variables_of_v5(file: BinaryIO, keys: Collection[str], limit: int) -> dict[str, tuple[list[int], str]]:
-    """List the variables, and check the arrays under some keys, cells and their contents included.
+class _Variable(NamedTuple):
+    name: str
+    shape: list[int]
+    kind: str
+    content: memoryview
+    is_packed: bool
+    order: str
 
-    Of the others, no more than the names are decompressed.
+
+def variables_of_v5(file: BinaryIO) -> dict[str, tuple[list[int], str]]:
+    """Name -> shape and class of the variables, as `scipy.io.whosmat` names it; no more than heads are decompressed.
+
+    Args:
+        file: the whole file, from its first byte on.
+
+    Raises:
+        ValueError, struct.error: types or sizes contradict each other.
+    """
+    return {variable.name: (variable.shape, variable.kind) for variable in _variables(file)}
+
+
+def require_v5(file: BinaryIO, keys: Collection[str], limit: int) -> None:
+    """Check the arrays under some keys, cells and their contents included.
 
     Args:
         file: the whole file, from its first byte on.
         limit: the largest number of bytes that a variable may take when it is decompressed.
 
-    Returns:
-        Name -> shape and class, as `scipy.io.whosmat` names it.
-
     Raises:
         ValueError, struct.error: types or sizes contradict each other, or an array is a struct or an object.
     """
-    order = "<" if file.read(128)[126:128] == b"IM" else ">"
-    variables = {}
-    while len(tag := file.read(8)) == 8:
-        kind, size = struct.unpack(f"{order}II", tag)
-        content = file.read(size)
-        if len(content) < size:
-            raise ValueError("it is cut off")
-        data, is_packed = memoryview(content), kind == _COMPRESSED
-        if is_packed:
-            head = memoryview(zlib.decompressobj().decompress(content, _HEAD))
-            [kind], data = struct.unpack_from(f"{order}I", head), head[8:]
-        if kind != _MATRIX or struct.unpack_from(f"{order}I", data, 8)[0] & 0xFF == _OPAQUE:
+    for variable in _variables(file):
+        if variable.name not in keys:
             continue
-        flags, stated, label = _header(data, order)
-        name, shape, bits = bytes(label.data).decode("latin-1").strip("\0"), _shape(stated, order), _bits(flags, order)
-        variables[name] = shape, "logical" if bits & _LOGICAL else _CLASSES.get(bits & 0xFF, "unknown")
-        if name not in keys:
-            continue
-        if is_packed:
+        data = variable.content
+        if variable.is_packed:
             unpacking = zlib.decompressobj()
-            whole = unpacking.decompress(content, limit + _HEAD)
+            whole = unpacking.decompress(data, limit + _HEAD)
             if unpacking.unconsumed_tail:
                 raise ValueError(f"a variable of more than {limit:,} bytes")
-            data = _element(memoryview(whole), 0, order).data
-        _require_array(data, order, 0)
-    return variables
+            data = _element(memoryview(whole), 0, variable.order).data
+        _require_array(data, variable.order, 0)
+
+
+def _variables(file: BinaryIO) -> Iterator[_Variable]:
+    order = "<" if file.read(128)[126:128] == b"IM" else ">"
+    while len(tag := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}II", tag)
+        content = memoryview(file.read(size))
+        if len(content) < size:
+            raise ValueError("it is cut off")
+        head, is_packed = content, kind == _COMPRESSED
+        if is_packed:
+            head = memoryview(zlib.decompressobj().decompress(content, _HEAD))
+            [kind], head = struct.unpack_from(f"{order}I", head), head[8:]
+        if kind != _MATRIX or struct.unpack_from(f"{order}I", head, 8)[0] & 0xFF == _OPAQUE:
+            continue
+        flags, shape, label = _header(head, order)
+        bits, name = _bits(flags, order), bytes(label.data).decode("latin-1").strip("\0")
+        named = "logical" if bits & _LOGICAL else _CLASSES.get(bits & 0xFF, "unknown")
+        yield _Variable(name, _shape(shape, order), named, content, is_packed, order)
 
 
 def _element(data: memoryview, at: int, order: str) -> _Element:

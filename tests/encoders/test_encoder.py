@@ -151,7 +151,9 @@ def test_custom_text_models_of_open_clip_work_too():
 
 
 def test_nothing_to_load_says_what_to_download():
-    with pytest.raises(InputError, match=r"download OpenAI's ViT-B-32\.pt.*`encoder` ViT-B-32-quickgelu"):
+    with pytest.raises(
+        InputError, match=r"download https://\S+/ViT-B-32\.pt to this path.*`encoder` ViT-B-32-quickgelu"
+    ):
         open_encoder("./nowhere/ViT-B-32.pt")
     with pytest.raises(InputError, match="not an open_clip model"):
         open_encoder("", "ViT-Z-99", "openai")

@@ -12,6 +12,7 @@ from math_hash.methods import METHODS
 from math_hash.testing import check_method
 
 ALL = list(METHODS)
+SMALLER = {"UCCH": {"widths": [64, 64]}, "DHaPH": {"proxies": 20, "triplets": 5}}  # a quarter of all time otherwise
 
 
 def flags_of(tiny_flags, name, folder):
@@ -38,8 +39,7 @@ def run_of(trained, tiny_flags):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_every_method_fulfills_the_contract(name):
-    small = {"widths": [64, 64]} if name == "UCCH" else {}  # 37 million parameters otherwise
-    check_method(METHODS[name], small, processes=1)  # tests/training/test_processes.py tests several processes
+    check_method(METHODS[name], SMALLER.get(name), processes=1)  # tests/training/test_processes.py tests several processes
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_streams_learn_in_turn_or_jointly(tiny_flags, tmp_path, run_of):
 
 @pytest.mark.slow
 def test_benchmark_writes_a_table_and_continues_where_it_stopped(tiny_flags, tmp_path, capsys):
-    flags = tiny_flags[: tiny_flags.index("--k-bits")]
+    flags = tiny_flags[: tiny_flags.index("--lr")] + tiny_flags[tiny_flags.index("--clip-lr") : -6]
     flags += ["--result-name", str(tmp_path / "cells"), "--epochs", "1"]
     arguments = [
         "benchmark",

@@ -56,6 +56,7 @@ def same_draws(name):
     settings = ["dropout=0"] if "dropout" in option_names(name) else []
     settings += ["similar=labels"] if name == "DMsH-LN" else []
     settings += ["widths=[64, 64]"] if name == "UCCH" else []  # 37 million parameters otherwise
+    settings += ["proxies=20", "triplets=5"] if name == "DHaPH" else []
     settings += ["graph_lr=0.000001"] if name == "CIRH" else []  # Adam makes rounding of small gradients large
     return ["--set", *settings] if settings else []
 
