@@ -39,7 +39,7 @@ def run_of(trained, tiny_flags):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_every_method_fulfills_the_contract(name):
-    check_method(METHODS[name], SMALLER.get(name), processes=1)  # tests/training/test_processes.py tests several processes
+    check_method(METHODS[name], SMALLER.get(name), processes=1)  # tests/training/test_processes.py tests several
 
 
 @pytest.mark.slow
