@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from training.runs import losses
+from training.runs import SMALLER, losses
 
 import math_hash
 from math_hash.cli import main, main_py
@@ -12,7 +12,6 @@ from math_hash.methods import METHODS
 from math_hash.testing import check_method
 
 ALL = list(METHODS)
-SMALLER = {"UCCH": {"widths": [64, 64]}, "DHaPH": {"proxies": 20, "triplets": 5}}  # a quarter of all time otherwise
 
 
 def flags_of(tiny_flags, name, folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.runs import launch, losses, results
+from training.runs import SMALLER, launch, losses, results
 
 from math_hash.methods import METHODS, Method
 from math_hash.methods.registry import option_names
@@ -55,8 +55,7 @@ def same_draws(name):
     """Each process draws its own dropout, which is left out here; all methods get a gradient in each step."""
     settings = ["dropout=0"] if "dropout" in option_names(name) else []
     settings += ["similar=labels"] if name == "DMsH-LN" else []
-    settings += ["widths=[64, 64]"] if name == "UCCH" else []  # 37 million parameters otherwise
-    settings += ["proxies=20", "triplets=5"] if name == "DHaPH" else []
+    settings += [f"{option}={value}" for option, value in SMALLER.get(name, {}).items()]
     settings += ["graph_lr=0.000001"] if name == "CIRH" else []  # Adam makes rounding of small gradients large
     return ["--set", *settings] if settings else []
 
