@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from math_hash.data import token_ids
-from math_hash.encoders.hugging_face import first_sentence
+from math_hash.encoders.hugging_face import asking_the_hub, first_sentence
 from math_hash.errors import InputError, import_extra, one_line
 from math_hash.plain_data import parse_json
 
@@ -97,7 +97,8 @@ class HuggingFaceTokenizer(nn.Module):
         """
         import_extra("transformers", "transformers", f"the tokenizer {self.name}")
         try:
-            tokenizer = self._open(source)
+            with asking_the_hub(source):
+                tokenizer = self._open(source)
             with tempfile.TemporaryDirectory() as folder:
                 tokenizer.save_pretrained(folder)
                 files = {name: (Path(folder) / name).read_text() for name in _FILES if (Path(folder) / name).is_file()}

@@ -1,22 +1,19 @@
 """Opening encoders by name or file: the only module that knows model names, weight files and downloads."""
 
 import json
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import constants, get_session
 from open_clip.convert import convert_state_dict
 from torch import Tensor
 
 from math_hash.encoders.architecture import check_architecture, is_clips_own
 from math_hash.encoders.clip import ClipEncoder
-from math_hash.encoders.hugging_face import fetch_text_config, first_sentence
+from math_hash.encoders.hugging_face import asking_the_hub, fetch_text_config, first_sentence
 from math_hash.encoders.state_dict import read_state_dict
 from math_hash.encoders.tokenizers import HuggingFaceTokenizer
 from math_hash.errors import InputError
@@ -70,7 +67,7 @@ def open_encoder(
             f"{', '.join(tags) or 'none'}; 'none' starts from scratch"
         )
     try:
-        with asking_the_hub():
+        with asking_the_hub(encoder):
             downloaded = open_clip.create_model(encoder, pretrained=weights, force_image_size=resolution)
     except Exception as error:  # hub, network and file errors of many kinds
         raise InputError(
@@ -81,25 +78,6 @@ def open_encoder(
     state = downloaded.state_dict()
     model.clip.load_state_dict({name: value for name, value in state.items() if not name.startswith(_DECODER)})
     return model
-
-
-@contextmanager
-def asking_the_hub() -> Iterator[None]:
-    """Inside, a hub that does not answer is asked once, not for a minute, and its libraries log nothing.
-
-    What is in the hub's cache is found all the same, and what fails is raised, for us to say in one line.
-    """
-    was_offline, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # of requests or httpx, by the hub's version
-        constants.HF_HUB_OFFLINE = True
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-        logging.disable(disabled)
 
 
 def _new_encoder(name: str, architecture: dict[str, Any], preprocessing: Mapping[str, Any]) -> ClipEncoder:
