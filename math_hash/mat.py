@@ -159,8 +159,7 @@ def _read(path: str | Path, keys: Collection[str], strings: bool) -> tuple[dict[
         file.seek(0)
         is_v4 = 0 in head[:4]
         # SciPy decompresses all of a v5 file for this; v4 is not compressed
-        listed = {name: about for name, *about in scipy.io.whosmat(file)} if is_v4 else variables_of_v5(file)
-        variables = {name: (shape, kind) for name, (shape, kind) in listed.items()}
+        variables = {name: rest for name, *rest in scipy.io.whosmat(file)} if is_v4 else variables_of_v5(file)
         present = {key: variables[key] for key in keys if key in variables}
         for key, (shape, kind) in present.items():
             rows = shape[0] if kind == "char" else math.prod(shape)

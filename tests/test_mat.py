@@ -165,3 +165,17 @@ def test_missing_and_truncated_files_are_one_line(tmp_path):
         (tmp_path / "b.mat").write_bytes(content[:length])
         with pytest.raises(InputError, match="not a readable"):
             read_labels(tmp_path / "b.mat", "label")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_variables_are_listed_as_scipy_lists_them(tmp_path, packed):
+    numbers = {f"{kind}s": np.arange(6, dtype=kind).reshape(2, 3) for kind in ("u1", "i2", "i8", "f4", "f8", "c16")}
+    others = {"bits": np.eye(3, dtype=bool), "texts": np.array(TEXTS), "cells": cells(TEXTS, (1, -1))}
+    nested = {"struct": {"a": 1, "b": "c"}, "sparse": scipy.sparse.eye_array(4, 7).tocsc(), "empty": np.zeros((0, 5))}
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, numbers | others | nested | {"deep": np.zeros((2, 3, 4))}, do_compression=packed)
+    with path.open("rb") as file:
+        listed = mat.variables_of_v5(file)
+    whole = scipy.io.whosmat(path, chars_as_strings=False)
+    assert listed == {name: (list(shape), kind) for name, shape, kind in whole}
+    assert len(listed) == 13
