@@ -46,8 +46,8 @@ class Structure(ABC):
         """The nearest rows of each query, packed uint8 (q, bytes): the answer of `scan.nearest`."""
         top_k = min(top_k, self.database.shape[1])
         rows, distances = np.empty((len(queries), top_k), np.int64), np.empty((len(queries), top_k), np.uint16)
-        given_up = self._steps(queries, top_k, dead, rows, distances) > self.budget
-        if given_up.any():
+        given_up = (self._steps(queries, top_k, dead, rows, distances) > self.budget).nonzero()[0]
+        if len(given_up):
             rest = scan.nearest(queries[given_up], self.database, self.k_bits, top_k, dead)
             rows[given_up], distances[given_up] = rest
         return rows, distances
@@ -73,11 +73,14 @@ class Structure(ABC):
     ) -> np.ndarray:
         """Search, write into rows and distances (q, top_k), and count the steps of each query, int64 (q,)."""
         words, mask, steps = as_words(queries).copy(), _mask(dead), np.empty(len(queries), np.int64)
-        threads = max(1, min(most_threads(), len(words) // _QUERIES_PER_THREAD))
-        in_parts(
-            lambda part: self._search_all(words[part], top_k, mask, rows[part], distances[part], steps[part]),
-            len(words), threads,
-        )  # fmt: skip
+
+        def search(part: slice) -> None:
+            self._search_all(words[part], top_k, mask, rows[part], distances[part], steps[part])
+
+        if parts := len(words) // _QUERIES_PER_THREAD:
+            in_parts(search, len(words), min(parts, most_threads()))
+        else:
+            self._search_all(words, top_k, mask, rows, distances, steps)
         return steps
 
     @abstractmethod
@@ -116,12 +119,14 @@ def push_rows(
     Returns:
         The array of keys, which may have grown, the size and the limit.
     """
+    taken = 0
     for row in rows:
         key = key_of(distance, row)
-        if key >= limit:
+        if key >= limit or taken == top_k:  # later rows are behind all that were taken
             break
         if len(dead) and dead[row]:
             continue
+        taken += 1
         if size == len(keys):
             if size >= 2 * top_k:
                 keys[:top_k] = smallest(keys, top_k)

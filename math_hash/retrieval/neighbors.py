@@ -45,6 +45,12 @@ class Neighbors:
         codes = None if self.codes is None else self.codes[part]
         return Neighbors(self.ids[part], self.distances[part], codes)
 
+    def without_missing(self) -> "Neighbors":
+        """Without the places at the end whose distance, -1, says that no row is there."""
+        if not len(self) or self.distances[-1] >= 0:
+            return self
+        return self.first(int((self.distances >= 0).sum()))
+
     @classmethod
     def empty(cls) -> "Neighbors":
         """No rows."""
@@ -80,10 +86,11 @@ class BatchNeighbors:
     @classmethod
     def padded(cls, ids: np.ndarray, distances: np.ndarray, top_k: int) -> "BatchNeighbors":
         """From arrays (q, m), m <= top_k; a distance of -1 says that the place is empty."""
-        missing = ((0, 0), (0, top_k - ids.shape[1]))
-        distances = np.pad(distances, missing, constant_values=-1)
         nothing = -1 if ids.dtype.kind == "i" else ""
-        return cls(np.where(distances < 0, nothing, np.pad(ids, missing)).astype(ids.dtype, copy=False), distances)
+        if places := top_k - ids.shape[1]:
+            missing = ((0, 0), (0, places))
+            ids, distances = np.pad(ids, missing), np.pad(distances, missing, constant_values=-1)
+        return cls(np.where(distances < 0, ids.dtype.type(nothing), ids), distances)
 
     @classmethod
     def of(cls, neighbors: Sequence[Neighbors], top_k: int) -> "BatchNeighbors":
@@ -99,8 +106,7 @@ class BatchNeighbors:
         return len(self.ids)
 
     def __getitem__(self, query: int) -> Neighbors:
-        there = self.distances[query] >= 0
-        return Neighbors(self.ids[query][there], self.distances[query][there])
+        return Neighbors(self.ids[query], self.distances[query]).without_missing()
 
     def __repr__(self) -> str:
         return f"BatchNeighbors({self.ids.shape[0]} queries, top_k {self.ids.shape[1]})"

@@ -271,9 +271,9 @@ def test_metadata_of_damaged_rows_are_left_out_of_filters_and_of_all(tmp_path):
     rows = [(1, "a", '{"n": 1}'), (2, "b", '{"n": 1}'), (2, "c", '{"n": 1}'), (4, "d", '{"n": 1}')]
     values = [(number, name, b"x", text, checksum(name, b"x", text)) for number, name, text in rows]
     database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", [*values, (5, "e", b"x", "{", 0)])
-    metadata = StoredMetadata(database, nullcontext)
+    metadata = StoredMetadata(database, nullcontext())
     assert metadata.rows_that_pass([Clause("n", (1,))]).tolist() == [1, 4]
-    assert [name for chunk in metadata.chunks(nullcontext()) for name, _ in chunk] == ["a", "b", "c", "d"]
+    assert [name for chunk in metadata.chunks() for name, _ in chunk] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("replaced", [False, True])

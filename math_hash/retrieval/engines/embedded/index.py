@@ -8,7 +8,6 @@ snapshot that is missing or damaged is made again from the store, whose rows car
 import json
 import shutil
 import sqlite3
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +40,6 @@ class EmbeddedIndex(Index):
         self._ivf_options, self._wanted_structure = ivf_options(uri, options), structure_option(uri, options)
         if self._ivf_options:
             import_extra("faiss", "search", uri)
-        self._lock = threading.RLock()
         require_folder(self.folder, name, can_begin=create and k_bits is not None)
         try:
             self._store = Store(self.folder, self.uri, k_bits, model)
@@ -63,7 +61,7 @@ class EmbeddedIndex(Index):
     # ---- changes ----
 
     def _add(self, ids: list[Id], codes: np.ndarray, metadata: Sequence[str | None], replace: bool) -> None:
-        with self._lock, self._store.errors():
+        with self._store:
             with self._store.transaction():
                 self._require_kind(ids)  # once more: another process may have added the first rows just now
                 if replace:
@@ -78,11 +76,11 @@ class EmbeddedIndex(Index):
                     warnings.warn(f"{self.uri}: no snapshot was written ({error})", stacklevel=3)
 
     def _set_metadata(self, ids: list[Id], metadata: Sequence[str | None]) -> None:
-        with self._lock, self._store.errors(), self._store.transaction():
+        with self._store, self._store.transaction():
             self._store.set_metadata(ids, metadata)
 
     def _delete(self, ids: list[Id]) -> int:
-        with self._lock, self._store.errors():
+        with self._store:
             with self._store.transaction():
                 deleted = self._store.delete(ids)
             self._damaged -= set(ids)
@@ -93,7 +91,7 @@ class EmbeddedIndex(Index):
         """Write a new snapshot of all rows and choose its structure; with `engine=ivf`, build the approximate index
         too, and measure its recall.
         """
-        with self._lock, self._store.errors(), self._store.transaction():
+        with self._store, self._store.transaction():
             self._refresh()
             if self._damaged:
                 raise InputError(f"{self._damage()} before a snapshot is written")
@@ -109,7 +107,7 @@ class EmbeddedIndex(Index):
                 folder, self.k_bits, self.model, self._ivf_options, self._wanted_structure
             )
             self._store.set_generation(before + 1)
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             self._store.checkpoint()
             if before:
@@ -122,22 +120,19 @@ class EmbeddedIndex(Index):
 
     def set_unfinished(self, source: str) -> None:
         """See `Index.set_unfinished`."""
-        with self._lock, self._store.errors(), self._store.transaction():
+        with self._store, self._store.transaction():
             self._store.set_unfinished(source)
 
     def close(self) -> None:
         """Close the files. Rows that no snapshot holds yet are read again from the store when it is opened."""
-        with self._lock:
-            self._store.close()
+        self._store.close()
 
     # ---- searches ----
 
     def _search(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> list[Neighbors]:
         segments, places, distances = self._nearest(codes, top_k, where)
         found = ids_at(segments, places), distances, codes_at(segments, places, self.k_bits)
-        if (distances[:, -1:] >= 0).all():
-            return [Neighbors(*values) for values in zip(*found, strict=True)]
-        return [Neighbors(i[d >= 0], d[d >= 0], c[d >= 0]) for i, d, c in zip(*found, strict=True)]
+        return [Neighbors(*values).without_missing() for values in zip(*found, strict=True)]
 
     def _search_batch(self, codes: np.ndarray, top_k: int, where: list[Clause]) -> BatchNeighbors:
         segments, places, distances = self._nearest(codes, top_k, where)
@@ -147,7 +142,7 @@ class EmbeddedIndex(Index):
         self, codes: np.ndarray, top_k: int, where: list[Clause]
     ) -> tuple[list[Segment], np.ndarray, np.ndarray]:
         """Segments, places in them and distances, int64, both (q, m), m <= top_k; -1 where fewer rows exist."""
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             segments = self._segments(where)
             results = [segment.nearest(codes, top_k, self.k_bits) for segment in segments]
@@ -159,10 +154,10 @@ class EmbeddedIndex(Index):
                 shifted = [np.where(p < 0, -1, p + offset) for (p, _), offset in zip(results, offsets, strict=True)]
                 both = np.concatenate([distances for _, distances in results], axis=1)
                 places, distances = merge(np.concatenate(shifted, axis=1), both, top_k)
-            return segments, places, np.where(places < 0, -1, distances.astype(np.int64))
+            return segments, places, distances.view(np.int16).astype(np.int64)  # 65,535 becomes -1
 
     def _search_radius(self, codes: np.ndarray, radius: int, where: list[Clause]) -> list[Neighbors]:
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             segments, neighbors = self._segments(where), []
             offsets = offsets_of(segments)
@@ -185,7 +180,7 @@ class EmbeddedIndex(Index):
         return self._all_codes(where)[0]
 
     def _all_codes(self, where: list[Clause]) -> tuple[np.ndarray, np.ndarray]:
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             rows = Segment.concatenate([segment.alive() for segment in self._segments(where)])
         places = np.arange(len(rows))
@@ -193,7 +188,7 @@ class EmbeddedIndex(Index):
 
     def all_metadata(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
         """See `Index.all_metadata`."""
-        return self._store.metadata.chunks(self._lock)
+        return self._store.metadata.chunks()
 
     def _segments(self, where: list[Clause]) -> list[Segment]:
         """What to search: the snapshot and the tail, or, with a filter, a copy of their rows that pass."""
@@ -209,29 +204,29 @@ class EmbeddedIndex(Index):
         return self._filtered[key]
 
     def _rows(self, ids: list[Id]) -> dict[Id, tuple[np.ndarray, dict[str, Any]]]:
-        with self._lock, self._store.errors():
+        with self._store:
             stored = {row_id: self._store.row(row_id) for row_id in ids}
         return {row_id: (np.frombuffer(row[0], np.uint8), json.loads(row[1])) for row_id, row in stored.items() if row}
 
     def has_field(self, name: str) -> bool:
         """See `Index.has_field`."""
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             return self._store.metadata.has_field(name)
 
     def fields(self) -> set[str]:
         """See `Index.fields`."""
-        with self._lock, self._store.errors():
+        with self._store:
             return self._store.metadata.fields()
 
     @property
     def id_kind(self) -> IdKind | None:
         """See `Index.id_kind`."""
-        with self._lock, self._store.errors():
+        with self._store:
             return self._store.id_kind
 
     def __len__(self) -> int:
-        with self._lock, self._store.errors():
+        with self._store:
             self._refresh()
             return self._snapshot.segment.alive_count + self._tail.alive_count
 

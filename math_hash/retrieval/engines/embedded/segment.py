@@ -129,7 +129,9 @@ def ids_at(segments: Sequence[Segment], places: np.ndarray) -> np.ndarray:
 def codes_at(segments: Sequence[Segment], places: np.ndarray, k_bits: int) -> np.ndarray:
     """Packed codes, uint8 (..., ceil(k_bits / 8)), at places that count through one or two segments."""
     first = segments[0]
-    words = first.codes[:, np.minimum(places, len(first) - 1)]
-    if len(segments) > 1:
-        words = np.where(places < len(first), words, segments[1].codes[:, np.maximum(places - len(first), 0)])
-    return np.ascontiguousarray(np.moveaxis(words, 0, -1)).view(np.uint8)[..., : -(-k_bits // 8)]
+    if len(segments) == 1:
+        words = first.codes.T[places]
+    else:
+        in_first, rest = np.minimum(places, len(first) - 1), np.maximum(places - len(first), 0)
+        words = np.where((places < len(first))[..., None], first.codes.T[in_first], segments[1].codes.T[rest])
+    return np.ascontiguousarray(words).view(np.uint8)[..., : -(-k_bits // 8)]

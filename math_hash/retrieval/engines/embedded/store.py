@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ class Store:
     Row numbers rise in order of insertion and are never used again. A deleted row stays listed as dead until a snapshot
     without it takes effect; `generation` is the number of the snapshot in effect, 0 for none.
 
+    A thread that works with it holds it by `with store:`, which may be nested. Inside, errors of the database and the
+    disk become `InputError`, also that the database was deleted.
+
     Attributes:
         uri: name of the index in messages.
         k_bits: length of the codes.
@@ -49,7 +54,7 @@ class Store:
             InputError: it is of another format, or is empty and `k_bits` is None.
             sqlite3.Error, OSError, KeyError, ValueError: it is damaged, or cannot be written.
         """
-        self.uri, self._path = uri, folder / DATABASE
+        self.uri, self._path, self._lock = uri, folder / DATABASE, RLock()
         folder.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(self._path, timeout=60, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
@@ -64,7 +69,7 @@ class Store:
             raise InputError(f"{uri}: of format {facts['format']}, this version reads {FORMAT}; index again")
         self.k_bits, self.model = int(facts["k_bits"]), facts["model"]
         self._identity = identity_of(self._path)
-        self.metadata = StoredMetadata(self._database, self.errors)
+        self.metadata = StoredMetadata(self._database, self)
 
     def _begin(self, folder: Path, k_bits: int | None, model: str) -> None:
         """Make the tables: in a new folder, or in one that a killed process began."""
@@ -102,14 +107,17 @@ class Store:
             if not inside:
                 self._database.execute("COMMIT")
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Report errors of the database and the disk as `InputError`, also that the database was deleted."""
+    def __enter__(self) -> "Store":
         if identity_of(self._path) != self._identity:
             raise InputError(f"{self.uri}: was deleted or replaced since it was opened; open it again")
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
+        self._lock.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+        if isinstance(error, sqlite3.Error | OSError):
             raise InputError(
                 f"{self.uri}: {error}; free some space, or close what else writes to this index"
             ) from error
@@ -235,7 +243,8 @@ class Store:
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     def _numbers(self, query: str, values: Sequence[Any] = ()) -> np.ndarray:
         return np.fromiter((row for (row,) in self._database.execute(query, values)), np.int64)

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from math_hash.retrieval.filters import Clause
 from math_hash.retrieval.ids import Id
 
 _REMEMBERED = 100_000  # different values whose passing a filter is remembered
-_CHUNK = 5000  # rows whose metadata is read at once: searches wait for the lock
+_CHUNK = 5000  # rows whose metadata is read at once: searches wait for it
 
 
 class StoredMetadata:
@@ -22,11 +22,11 @@ class StoredMetadata:
 
     Args:
         database: the connection.
-        errors: reports errors of the database, see `Store.errors`.
+        store: held by the thread that reads, see `Store`.
     """
 
-    def __init__(self, database: sqlite3.Connection, errors: Callable[[], AbstractContextManager[None]]):
-        self._database, self._errors = database, errors
+    def __init__(self, database: sqlite3.Connection, store: AbstractContextManager[Any]):
+        self._database, self._store = database, store
         self._known: set[str] = set()  # fields that some row has
 
     def rows_that_pass(self, where: Sequence[Clause]) -> np.ndarray:
@@ -74,12 +74,12 @@ class StoredMetadata:
         """The names of all fields of the metadata."""
         return {name for _, metadata in self._all() for name in metadata}
 
-    def chunks(self, lock: AbstractContextManager[Any]) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
-        """Ids and metadata of all rows, in order, in chunks; each chunk is read while the lock is held."""
+    def chunks(self) -> Iterator[list[tuple[Id, dict[str, Any]]]]:
+        """Ids and metadata of all rows, in order, in chunks; the store is held while one is read."""
         query = "SELECT row, id, code, metadata, sum FROM rows WHERE row > ? ORDER BY row LIMIT ?"
         last_row = 0
         while True:
-            with lock, self._errors():
+            with self._store:
                 rows = self._database.execute(query, (last_row, _CHUNK)).fetchall()
             if not rows:
                 return
