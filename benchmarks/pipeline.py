@@ -113,8 +113,9 @@ def encode(arguments: argparse.Namespace, work: Path) -> None:
         encode_rows(model, dataset, some, accelerator, batch_size=batch, num_workers=2)
         seconds = time.perf_counter() - start
         print(f"  {len(some)} pairs: {len(some) / seconds:.1f} pairs/s with 2 workers, at most {peak_memory():.2f} GB")
-    plain = math_model(64, PlainEncoder).to(device)
+    plain = math_model(64, PlainEncoder)
     make_plain(plain)
+    plain.to(device)
     reset_peak_memory()
     kept, memory, start = [], [], time.perf_counter()
     for one in inputs[:2]:

@@ -102,12 +102,12 @@ def test_encode_takes_bf16_where_it_is_fast_and_a_killed_run_goes_on_in_the_same
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX)
     monkeypatch.setattr(shards, "SHARD_ROWS", 2)
     shards_written.stop_at = 2
-    arguments = ["encode", str(trained_run), str(texts), "--output", str(output), "--continuous"]
+    arguments = ["encode", str(trained_run), str(texts), "--device", "cpu", "--continuous", "--output", str(output)]
     assert main(arguments) == 130
     assert main([*arguments, "--precision", "no"]) == 0
     assert shards_written.count == 2 + 3  # no shard of the bf16 run was taken over
     assert CodesFolder.open(output).config["precision"] == "no"
-    assert main([*arguments[:3], "--output", str(tmp_path / "auto"), "--continuous"]) == 0
+    assert main([*arguments[:-1], str(tmp_path / "auto")]) == 0
     folder = CodesFolder.open(tmp_path / "auto")
     assert folder.config["precision"] == "bf16"
     wanted = rounded.encode_text(texts.read_text().split(), output="continuous")

@@ -123,7 +123,8 @@ def test_without_a_compiler_the_error_is_one_line(tiny_flags, tmp_path, monkeypa
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.fx_graph_cache", False)
     torch._dynamo.reset()
-    assert main_py(["--is-train", *tiny_flags, "--compile", "--lr", "0.002", "--save-dir", str(tmp_path / "no")]) == 2
+    flags = ["--is-train", *tiny_flags, "--device", "cpu", "--compile", "--save-dir", str(tmp_path / "no")]
+    assert main_py(flags) == 2
     assert "--compile: cannot compile here" in capsys.readouterr().err
     torch._dynamo.reset()
 
@@ -173,7 +174,7 @@ def test_auto_takes_the_largest_batch_that_fits(tiny_flags, tmp_path, monkeypatc
 
     def found(free):
         monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-        trained(tiny_flags, tmp_path / str(free), "--batch-size", "auto", "--epochs", "1")
+        trained(tiny_flags, tmp_path / str(free), "--batch-size", "auto", "--epochs", "1", "--device", "cpu")
         size = Run(tmp_path / str(free)).read_config()["batch_size"]
         printed = capsys.readouterr().out
         assert f"batch size   {size} " in printed
