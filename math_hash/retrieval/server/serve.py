@@ -29,7 +29,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     protocol = bounded_connections(most_connections())
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", http=protocol, ws="none", lifespan="off",
-        timeout_keep_alive=10, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )  # fmt: skip
     if threading.current_thread() is threading.main_thread():  # uvicorn raises the signal again once it has stopped
         signal.signal(signal.SIGTERM, signal.default_int_handler)
