@@ -20,6 +20,11 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture
+def expect():
+    return pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+
+
 @pytest.fixture(scope="module")
 def collection(served_index, model, tmp_path_factory):
     """The rows of `served_index`, with a year and a day each."""

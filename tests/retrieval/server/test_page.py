@@ -24,11 +24,6 @@ DROP = """([name, content]) => {
 }"""
 
 
-@pytest.fixture
-def expect():
-    return pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
-
-
 def query_of(page):
     return parse_qsl(urlsplit(page.url).query)
 
@@ -191,20 +186,6 @@ def test_near_duplicates_fold_into_the_first(visit, expect, collection, model):
     expect(page.locator(TILES)).to_have_count(len(firsts) + codes.count(codes[place]) - 1)
     page.get_by_label("Fold near duplicates").uncheck()
     expect(page.locator("#results .duplicate")).to_have_count(0)
-
-
-def test_a_picture_is_opened_from_a_link_and_downloaded(visit, expect, tiny_dataset):
-    page = visit({"open": "7.png"})
-    expect(page.locator("#viewer")).to_be_visible()
-    page.locator("#viewerPicture").evaluate("picture => picture.decode()")  # raises where it cannot be shown
-    expect(page.locator("#viewerFacts")).to_contain_text("2024-08-15")
-    with page.expect_download() as started:
-        page.get_by_role("button", name="Download").click()
-    assert started.value.suggested_filename == "7.png"
-    assert started.value.path().read_bytes() == (tiny_dataset / "7.png").read_bytes()
-    page.get_by_role("button", name="Close").click()
-    expect(page.locator("#viewer")).to_be_hidden()
-    expect(page).not_to_have_url(re.compile(r"\?"))
 
 
 def test_an_error_is_shown_and_can_be_tried_again(visit, expect):

@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { searchLike, tiles } from "./results.js";
-import { openId, step } from "./viewer.js";
+import { step } from "./viewer.js";
 
 /** The tile that is reached from another one by a key; undefined where there is none. */
 function target(all, from, key) {
@@ -39,7 +39,7 @@ function inResults(event) {
 function inViewer(event) {
   if (event.key === "ArrowLeft") step(-1);
   else if (event.key === "ArrowRight") step(1);
-  else if (event.key === "s") searchLike(openId());
+  else if (event.key === "s") $("similar").click();
   else return false;
   return true;
 }

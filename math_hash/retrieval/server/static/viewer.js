@@ -25,12 +25,14 @@ export async function show(id) {
   if (read().open === id && !$("viewer").open) $("viewer").showModal();
 }
 
-function fill(known, problem = "No picture can be shown here.") {
+/** `problem`: why nothing is known of the row. */
+function fill(known, problem) {
   row = known;
   const { metadata } = row;
   const id = String(row.id);
   $("viewerTitle").textContent = metadata.text || nameOf(row);
-  $("viewerWithout").textContent = problem;
+  $("viewerWithout").textContent = problem ?? "No picture can be shown here.";
+  $("similar").disabled = problem !== undefined;
   showPicture(id, metadata);
   $("download").hidden = !metadata.image;
   $("viewerLabels").replaceChildren(...labelsOf(metadata).map(label => element("li", {}, labelChip(label))));
@@ -97,8 +99,6 @@ export function step(by) {
   const next = row && neighborOf(String(row.id), by);
   if (next) go({ open: String(next.id) }, { replace: true });
 }
-
-export const openId = () => (row ? String(row.id) : null);
 
 $("results").addEventListener("loaded", () => row && fillPlace());
 $("viewer").addEventListener("close", () => {
