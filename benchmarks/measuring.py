@@ -33,13 +33,16 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def bf16_support() -> str:
-    """What multiplies bf16 here, such as "AVX512-BF16 without AMX"."""
-    if DEVICE.type == "cuda":
-        return torch.cuda.get_device_name(DEVICE)
+    """What multiplies bf16 here, such as "AVX512-BF16 without AMX", and its rate beside that of fp32."""
     sets = bf16_instructions()
-    if not sets:
-        return "no instructions for bf16"
-    return " and ".join(sets) if "AMX-BF16" in sets else f"{sets[0]} without AMX"
+    if DEVICE.type == "cuda":
+        name = torch.cuda.get_device_name(DEVICE)
+    elif sets:
+        name = " and ".join(sets) if "AMX-BF16" in sets else f"{sets[0]} without AMX"
+    else:
+        name = "no instructions for bf16"
+    bf16, fp32 = (matrix_rate(dtype) / 1e9 for dtype in (torch.bfloat16, torch.float32))
+    return f"{name}; matrix products at {bf16:.0f} GFLOP/s, in fp32 at {fp32:.0f}"
 
 
 def reset_peak_memory() -> None:

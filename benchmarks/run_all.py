@@ -25,12 +25,12 @@ SECTIONS = (
         "Evaluation",
         "compares `average_precision` with the loop over queries that releases use (float product, full stable sort, "
         "cumulative mean), on the labels of MIRFlickr-25K and of MS COCO where these are given.",
-        ["evaluation.py"],
+        "evaluation.py",
     ),
     (
         "Training",
         "compares the hash layer and the optimizer with the plain formulation.",
-        ["training.py", "--parts", "local", "optimizer"],
+        "training.py --parts local optimizer",
     ),
     (
         "A whole training step",
@@ -38,13 +38,13 @@ SECTIONS = (
         "although this package skips most of the padding; the matrix rate is measured before and after each line. "
         "Memory is the most that was allocated at one time; a process takes somewhat more, since there are gaps "
         "between the blocks of its heap.",
-        ["training.py", "--parts", "step", "--k-bits", "16"],
+        "training.py --parts step --k-bits 16",
     ),
     (
         "Encoding and caches",
         "measures encoding in fp32 and with bf16 weights, the memory of an evaluation, and an epoch from cached "
         "features. The last part, the released protocol, needs a CUDA device.",
-        ["pipeline.py"],
+        "pipeline.py",
     ),
     (
         "Search",
@@ -56,23 +56,23 @@ SECTIONS = (
         'counts the 10 nearest codes, or the 10 nearest vectors: what a kind of code loses. "bytes/row" is what '
         "opening and searching adds to the memory of the process. This package's index holds ids too; it is built "
         "before, on the disk, and its line gives the time to open it; the others are built in memory.",
-        ["search.py"],
+        "search.py",
     ),
     (
         "Search in 16-bit codes",
-        "does the same with codes of the first 16 signs.",
-        ["search.py", "--bits", "16", "--engines", "index", "scan", "faiss-flat"],
+        "does the same with ten million codes of the first 16 signs.",
+        "search.py --bits 16 --rows 10000000 --queries 100 --engines index scan faiss-flat",
     ),
     (
         "Search in ten million codes",
         "does the same with ten million codes.",
-        ["search.py", "--rows", "10000000", "--queries", "100", "--engines", "index", "scan", "faiss-flat"],
+        "search.py --rows 10000000 --queries 100 --engines index scan faiss-flat",
     ),
     (
         "Near duplicates",
         "compares the join of all pairs within a Hamming radius with a blocked brute force in NumPy: 64-bit codes, "
         "clustered around 2,000 centers or structureless, one thread.",
-        ["join.py"],
+        "join.py",
     ),
 )
 
@@ -92,17 +92,19 @@ def main() -> None:
         ("--coco", DATA / "coco-labels/labels_annotation.txt"),
     ):
         real += [flag, str(path)] if path.exists() else []
+    elsewhere = (ROOT / "benchmarks/other_machines.md").read_text()
     page = [HEAD.format(cores=os.cpu_count(), model=processor())]
     for title, text, command in SECTIONS:
         print(f"{title} ...", flush=True)
-        options = [*real] if command == ["evaluation.py"] else []
-        options += ["--data", str(folder)] if command == ["pipeline.py"] and folder else []
-        arguments = [sys.executable, str(ROOT / "benchmarks" / command[0]), *command[1:], *options]
+        options = [*real] if command == "evaluation.py" else []
+        options += ["--data", str(folder)] if command == "pipeline.py" and folder else []
+        script, *own = command.split()
+        arguments = [sys.executable, str(ROOT / "benchmarks" / script), *own, *options]
         output = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout
         shown = "\n".join(f"    {line}".rstrip() for line in output.strip().splitlines())
-        description = textwrap.fill(f"`python benchmarks/{' '.join(command)}` {text}", 120, break_on_hyphens=False)
+        description = textwrap.fill(f"`python benchmarks/{command}` {text}", 120, break_on_hyphens=False)
         page.append(f"## {title}\n\n{description}\n\n{shown}\n")
-        write_text(ROOT / "docs/benchmarks.md", "\n".join(page))
+        write_text(ROOT / "docs/benchmarks.md", "\n".join([*page, elsewhere]))
     print(ROOT / "docs/benchmarks.md")
 
 
