@@ -46,8 +46,8 @@ def package(options: str) -> Callable[[Path, int], Search]:
         index = open_index(f"{folder}{options}", bits)
 
         def search(queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-            neighbors = index.search(queries, top)
-            return np.stack([row.distances for row in neighbors]), np.stack([row.ids for row in neighbors])
+            neighbors = index.search_batch(queries, top)
+            return neighbors.distances, neighbors.ids
 
         return search
 
