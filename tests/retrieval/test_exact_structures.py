@@ -138,3 +138,18 @@ def test_a_snapshot_without_a_structure_opens_and_a_damaged_structure_is_detecte
         index.save()
         assert index.structure == "bucket"
         assert (index.search_batch(short_codes[:9], 30).ids == wanted.ids).all()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_longest_codes_have_their_distance_and_longer_ones_are_refused(tmp_path, saved):
+    ones = pack(np.ones((1, 32_767), bool))
+    with open_index(tmp_path / "i", 32_767) as index:
+        index.add([1, 2], np.concatenate([np.zeros_like(ones), ones]))
+        if saved:
+            index.save()
+        [found] = index.search(ones, top_k=3)
+        assert (found.ids.tolist(), found.distances.tolist()) == ([2, 1], [0, 32_767])
+        assert index.search_batch(ones, top_k=3).distances.tolist() == [[0, 32_767, -1]]
+    with pytest.raises(InputError, match="k_bits 32768; expected 1 to 32,767"):
+        open_index(tmp_path / "other", 32_768)
+    assert not (tmp_path / "other").exists()
