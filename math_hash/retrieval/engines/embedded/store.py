@@ -108,9 +108,10 @@ class Store:
                 self._database.execute("COMMIT")
 
     def __enter__(self) -> "Store":
-        if identity_of(self._path) != self._identity:
-            raise InputError(f"{self.uri}: was deleted or replaced since it was opened; open it again")
         self._lock.acquire()
+        if identity_of(self._path) != self._identity:
+            self._lock.release()
+            raise InputError(f"{self.uri}: was deleted or replaced since it was opened; open it again")
         return self
 
     def __exit__(
