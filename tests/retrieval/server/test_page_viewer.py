@@ -31,3 +31,17 @@ def test_of_a_row_that_is_not_there_nothing_similar_is_searched(visit, expect):
     expect(page.locator("#viewer")).to_be_hidden()
     expect(page).not_to_have_url(re.compile(r"\?"))
     expect(page.locator("#error")).to_be_hidden()
+
+
+def test_a_row_that_could_not_be_fetched_is_filled_in_from_the_results(visit, expect):
+    page = visit({"q": "a photo", "open": "7.png"})
+    held = []
+    page.route("**/rows?*", lambda route: route.fulfill(status=503, json={"detail": "busy"}))
+    page.route("**/search/*", lambda route: held.append(route))
+    page.reload()
+    expect(page.locator("#viewerWithout")).to_contain_text("busy")
+    expect(page.locator("#similar")).to_be_disabled()
+    held[0].continue_()
+    expect(page.locator("#similar")).to_be_enabled()
+    expect(page.locator("#viewerFacts")).to_contain_text("distance")
+    expect(page.locator("#viewerWithout")).to_be_hidden()

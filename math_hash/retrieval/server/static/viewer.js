@@ -100,7 +100,12 @@ export function step(by) {
   if (next) go({ open: String(next.id) }, { replace: true });
 }
 
-$("results").addEventListener("loaded", () => row && fillPlace());
+$("results").addEventListener("loaded", () => {
+  if (row === null) return;
+  const known = rowOf(String(row.id));
+  if (known && $("similar").disabled) fill(known); // nothing was known of it before
+  else fillPlace();
+});
 $("viewer").addEventListener("close", () => {
   if (row === null) return;
   tileOf(String(row.id))?.focus();
