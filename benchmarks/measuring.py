@@ -2,6 +2,9 @@
 
 import ctypes
 import gc
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -33,16 +36,22 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def bf16_support() -> str:
-    """What multiplies bf16 here, such as "AVX512-BF16 without AMX", and its rate beside that of fp32."""
-    sets = bf16_instructions()
+    """What multiplies bf16 here, such as "AVX512-BF16 (brg_matmul:avx512_core_bf16)", and its rate beside fp32's."""
     if DEVICE.type == "cuda":
         name = torch.cuda.get_device_name(DEVICE)
-    elif sets:
-        name = " and ".join(sets) if "AMX-BF16" in sets else f"{sets[0]} without AMX"
     else:
-        name = "no instructions for bf16"
+        name = f"{' and '.join(bf16_instructions()) or 'no instructions for bf16'} ({_bf16_kernel()})"
     bf16, fp32 = (matrix_rate(dtype) / 1e9 for dtype in (torch.bfloat16, torch.float32))
     return f"{name}; matrix products at {bf16:.0f} GFLOP/s, in fp32 at {fp32:.0f}"
+
+
+def _bf16_kernel() -> str:
+    """oneDNN's name of the kernel that runs a product in bf16; a system may refuse a processor's matrix unit."""
+    product = "import torch; a = torch.ones(512, 512).bfloat16(); a @ a"
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    ran = subprocess.run([sys.executable, "-c", product], env=environment, capture_output=True, text=True, check=True)
+    kernels = [line.split(",")[6] for line in ran.stdout.splitlines() if ",exec,cpu,matmul," in line]
+    return kernels[0] if kernels else "not by oneDNN"
 
 
 def reset_peak_memory() -> None:

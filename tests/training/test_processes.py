@@ -1,6 +1,7 @@
 """Two processes compute what one does: the same gradients, and in double precision the same whole training."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ def runs(tmp_path_factory, tiny_dataset, clip_file):
             if processes == 2 or name not in SINGLE
         }
         launch(processes, [json.dumps(each), str(folder / str(processes))], SCRIPT)
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # 2 GB
 
 
 def epochs_of(name):
