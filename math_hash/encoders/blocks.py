@@ -136,8 +136,7 @@ def _block(block: ResidualAttentionBlock, states: Tensor, mask: Tensor | None) -
     batch, length, width = states.shape
     attention, project, (expand, activation, contract) = block.attn, block.attn.out_proj, block.mlp
     # QuickGELU is x sigmoid(1.702 x) = silu(1.702 x) / 1.702: its factors are applied where states are narrow
-    factor = 1.702 if isinstance(activation, QuickGELU) else 1.0
-    activate = F.silu if isinstance(activation, QuickGELU) else activation
+    factor, activate = (1.702, F.silu) if isinstance(activation, QuickGELU) else (1.0, activation)
 
     def attend(states: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
         query, key, value = joined.view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -214,7 +213,7 @@ class _LinearOf(torch.autograd.Function):
         if needs_weight:
             of_weight = (rows.T @ first.detach().flatten(0, -2).to(rows.dtype)).to(weight.dtype)
         if needs_bias:
-            of_bias = rows.sum(dim=0, dtype=weight.dtype)
+            of_bias = rows.sum(dim=0).to(weight.dtype)
         computed = []
         if first.requires_grad:
             of_first = (rows @ weight.to(rows.dtype)).view(first.shape).to(first.dtype)
