@@ -102,7 +102,7 @@ class Config:
     # the optimizer
     epochs: int = option(30, "passes over the training rows", minimum=1)
     batch_size: int = option(
-        128, "rows per step, over all processes together; auto: as many as fit", minimum=0, words={"auto": 0}
+        128, "rows per step of all processes; auto, in one training: as many as fit", minimum=0, words={"auto": 0}
     )
     memory_share: float = option(0.85, "fraction of the free memory that --batch-size auto may use", minimum=0)
     memory_overhead: float = option(
