@@ -52,10 +52,13 @@ def site(collection, model, tiny_dataset, start_server):
 
 @pytest.fixture
 def visit(chromium, site):
-    """A function that opens the page; afterwards, nothing may have failed or been asked of another host."""
+    """A function that opens the page; afterwards, nothing may have failed or been asked of another host.
+
+    `routes`: what answers requests in place of the server, from URL patterns to Playwright's handlers.
+    """
     contexts, problems = [], []
 
-    def open_page(query=(), width=1280):
+    def open_page(query=(), width=1280, routes=()):
         context = chromium.new_context(viewport={"width": width, "height": 844}, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
@@ -64,6 +67,8 @@ def visit(chromium, site):
             "console", lambda message: problems.append(message.text) if "Content Security" in message.text else None
         )
         page.on("request", lambda request: check(request.url))
+        for pattern, handler in dict(routes).items():
+            page.route(pattern, handler)
         page.goto(f"{site.base_url}/?{urlencode(query)}")
         return page
 

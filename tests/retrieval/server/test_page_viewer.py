@@ -34,14 +34,17 @@ def test_of_a_row_that_is_not_there_nothing_similar_is_searched(visit, expect):
 
 
 def test_a_row_that_could_not_be_fetched_is_filled_in_from_the_results(visit, expect):
-    page = visit({"q": "a photo", "open": "7.png"})
     held = []
-    page.route("**/rows?*", lambda route: route.fulfill(status=503, json={"detail": "busy"}))
-    page.route("**/search/*", lambda route: held.append(route))
-    page.reload()
+    routes = {
+        "**/rows?*": lambda route: route.fulfill(status=503, json={"detail": "busy"}),
+        "**/search/*": lambda route: held.append(route),
+    }
+    page = visit({"q": "a photo", "has.year": 2007, "open": "7.png"}, routes=routes)
     expect(page.locator("#viewerWithout")).to_contain_text("busy")
     expect(page.locator("#similar")).to_be_disabled()
-    held[0].continue_()
+    while not held:
+        page.wait_for_timeout(50)
+    held.pop().continue_()
     expect(page.locator("#similar")).to_be_enabled()
     expect(page.locator("#viewerFacts")).to_contain_text("distance")
     expect(page.locator("#viewerWithout")).to_be_hidden()
